@@ -1,0 +1,1 @@
+"""Validation of adapter folders: checks, the engine that runs them, the conformance reference."""

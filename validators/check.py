@@ -1,0 +1,160 @@
+"""What a check is, and what it may look at."""
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from zoo.adapter import AdapterRepo
+from zoo.errors import BaseMissingError
+from zoo.models import BaseModel, Dtype
+from zoo.progress import Progress, silent
+from zoo.report import Finding
+
+if TYPE_CHECKING:
+    from zoo.prompts import Conversation, Invocation, Prompt, Prompter
+    from zoo.validators.conformance.session import Session
+
+
+class Need(enum.Enum):
+    """Something outside the adapter folder that a check cannot do without."""
+
+    BASE = "the base model's files"
+    TORCH = "torch and the base model's weights"
+    NETWORK = "the network"
+    GPU = "a GPU"
+    ENGINE = "an engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A number that a check measured; it becomes the evidence of its outcome.
+
+    Attributes:
+        name: with the unit in it where there is one.
+        value: finite.
+    """
+
+    name: str
+    value: float | int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One rule.
+
+    Attributes:
+        code: stable, `Z` + family letter + three digits; its meaning never changes.
+        title: one line, what holds when the check passes.
+        run: yields findings and measurements; no finding means passed. It may raise: a `VerdictError` or
+            `UsageError` becomes a finding, an `UndecidedError` becomes skipped, anything else crashed.
+        requires: codes that must have passed; otherwise this check is skipped.
+        needs: what must be at hand; otherwise this check is skipped.
+        unless: returns why the check has nothing to look at in this adapter, or an empty string.
+    """
+
+    code: str
+    title: str
+    run: Callable[["Context"], Iterable[Finding | Measurement]]
+    requires: tuple[str, ...] = ()
+    needs: frozenset[Need] = frozenset()
+    unless: Callable[["Context"], str] | None = None
+
+
+@dataclass(kw_only=True)
+class Context:
+    """The facts that checks may ask for; each is worked out when the first check asks.
+
+    Attributes:
+        repo: the adapter under test.
+        base: its base model, or None.
+        base_missing: why `base` is None.
+        static: leave out everything that needs torch.
+        device: torch device of the dynamic part.
+        dtype: of the base weights in the dynamic part.
+        progress: told about long work.
+    """
+
+    repo: AdapterRepo
+    base: BaseModel | None = None
+    base_missing: str = ""
+    static: bool = False
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    progress: Progress = field(default=silent)
+
+    def unavailable(self, need: Need) -> str:
+        """Why `need` is not at hand, or an empty string."""
+        match need:
+            case Need.BASE:
+                return self.base_missing
+            case Need.TORCH:
+                return "only the static part was asked for" if self.static else self.base_missing
+            case Need.NETWORK | Need.ENGINE:
+                return ""
+            case Need.GPU:
+                return "" if self.device.startswith("cuda") else "no GPU was asked for (--device cuda)"
+
+    @cached_property
+    def known_base(self) -> BaseModel:
+        """The base model.
+
+        Raises:
+            BaseMissingError: there is none.
+        """
+        if self.base is None:
+            raise BaseMissingError(self.base_missing or "no base model", hint="name it with --base")
+        return self.base
+
+    @cached_property
+    def prompter(self) -> "Prompter":
+        """Renders and tokenises for the base.
+
+        Raises:
+            BaseMissingError: there is no base.
+        """
+        from zoo.prompts import Prompter
+
+        return Prompter(self.known_base)
+
+    @cached_property
+    def invocation(self) -> "Invocation":
+        """The adapter's invocation: ids from its config; text and position from `zoo.yaml`, else decoded ids.
+
+        Raises:
+            BaseMissingError: there is no base to decode the ids with.
+        """
+        from zoo.prompts import Invocation
+        from zoo.specs.release import Position
+
+        ids = tuple(self.repo.config.alora_invocation_tokens or ())
+        if self.repo.release:
+            spec = self.repo.release.invocation
+            return Invocation(text=spec.text, ids=ids, position=spec.position)
+        return Invocation(text=self.prompter.decode(ids), ids=ids, position=Position.AFTER_PROMPT)
+
+    @cached_property
+    def samples(self) -> Sequence["Conversation"]:
+        """Conversations to render: the release's own samples, then a fixed corpus of awkward ones."""
+        from zoo.validators.corpus import CONVERSATIONS
+
+        own = self.repo.release.samples if self.repo.release else []
+        written = [[message.model_dump() for message in sample] for sample in own]
+        return [*written, *CONVERSATIONS]
+
+    @cached_property
+    def prompts(self) -> Sequence["Prompt"]:
+        """The samples as prompts of this adapter.
+
+        Raises:
+            RefusedError: ZI004, the invocation is missing from one of them.
+        """
+        return self.prompter.prompts(self.samples, self.invocation)
+
+    @cached_property
+    def session(self) -> "Session":
+        """The loaded base, reference and PEFT models of the dynamic part."""
+        from zoo.validators.conformance.session import Session
+
+        return Session.open(self)

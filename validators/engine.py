@@ -1,0 +1,54 @@
+"""Runs checks one after another and yields each result as soon as it is known."""
+
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+
+from zoo.errors import UndecidedError, UsageError, VerdictError
+from zoo.report import Crashed, Finding, Flagged, NotApplicable, Outcome, Passed, Result, Severity, Skipped
+from zoo.validators.check import Check, Context, Measurement
+
+
+def run_checks(context: Context, checks: Iterable[Check]) -> Iterator[Result]:
+    """Runs checks in the given order, which must put a check behind those it requires.
+
+    Args:
+        context: the facts.
+        checks: what to run.
+
+    Yields:
+        One result a check. A check that raises does not stop the run.
+    """
+    failed: set[str] = set()
+    for check in checks:
+        begin = time.perf_counter()
+        outcome = _outcome(context, check, failed)
+        if isinstance(outcome, Skipped | Crashed) or (
+            isinstance(outcome, Flagged) and outcome.severity is Severity.ERROR
+        ):
+            failed.add(check.code)
+        yield Result(code=check.code, title=check.title, outcome=outcome, seconds=time.perf_counter() - begin)
+
+
+def _outcome(context: Context, check: Check, failed: set[str]) -> Outcome:
+    blocking = [code for code in check.requires if code in failed]
+    if blocking:
+        return Skipped(reason=f"{', '.join(blocking)} did not pass")
+    for need in check.needs:
+        if reason := context.unavailable(need):
+            return Skipped(reason=f"needs {need.value}: {reason}")
+    try:
+        if check.unless and (reason := check.unless(context)):
+            return NotApplicable(reason=reason)
+        said = list(check.run(context))
+    except (VerdictError, UsageError) as error:
+        return Flagged(findings=[Finding(message=error.message, fix=error.hint)])
+    except UndecidedError as error:
+        return Skipped(reason=error.message, hint=error.hint)
+    except MemoryError:
+        return Skipped(reason="out of memory")
+    except Exception as error:  # a check that fails is a defect of ours, reported and survived
+        return Crashed(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+    measured = {item.name: item.value for item in said if isinstance(item, Measurement)}
+    findings = [item for item in said if isinstance(item, Finding)]
+    return Flagged(findings=findings, measured=measured) if findings else Passed(measured=measured)

@@ -1,0 +1,105 @@
+"""The command line: one file a command, and the one place where exceptions become exit codes.
+
+Exit codes: 0 fine, 1 the verdict is no, 2 usage or an unreadable file, 3 could not decide, 4 a defect in
+zoo. stdout is the document, stderr everything else.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from zoo import __version__
+from zoo.cli.card import card
+from zoo.cli.convert import convert
+from zoo.cli.explain import explain
+from zoo.cli.gate import gate
+from zoo.cli.publish import publish
+from zoo.cli.train import train
+from zoo.cli.validate import validate
+from zoo.errors import ZooError
+
+COMMANDS = (convert, train, validate, explain, card, publish, gate)
+
+app = typer.Typer(
+    name="zoo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # tracebacks never reach a user; a token could stand in one
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Activated LoRA adapters: convert, train, validate, publish.
+
+    Start with: zoo convert LORA_FOLDER OUT --invocation "<|im_start|>check\\n"
+    """
+
+
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: without the program's name; `sys.argv` when None.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 4
+    except ZooError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted; nothing half-made was left behind")
+        return 130
+    except BrokenPipeError:
+        return 0
+    except MemoryError:
+        _say("out of memory\n  → use a smaller base, --dtype bfloat16, or a machine with more memory")
+        return 3
+    except OSError as error:
+        _say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return 3
+    except Exception as error:  # the last resort: a defect of ours, said in one sentence
+        _defect(error)
+        return 4
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"zoo: {text}\n")
+
+
+def _defect(error: Exception) -> None:
+    import os
+    import traceback
+
+    _say(f"a defect in zoo {__version__}: {type(error).__name__}: {str(error)[:300]}")
+    if os.environ.get("ZOO_DEBUG"):
+        traceback.print_exc()
+    else:
+        sys.stderr.write("  → run again with ZOO_DEBUG=1 and report the traceback\n")

@@ -1,0 +1,126 @@
+"""The versioned JSON form of a report; every other format could be made from it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.errors import SpecError
+from zoo.report import (
+    REPORT_FORMAT,
+    Crashed,
+    Finding,
+    Flagged,
+    Location,
+    NotApplicable,
+    Outcome,
+    Passed,
+    Report,
+    Result,
+    Severity,
+    Skipped,
+)
+
+_KINDS: Mapping[str, type[Outcome]] = {
+    "passed": Passed,
+    "flagged": Flagged,
+    "not_applicable": NotApplicable,
+    "skipped": Skipped,
+    "crashed": Crashed,
+}
+
+
+def render_json(report: Report) -> str:
+    """The report as indented JSON with a newline at the end; byte-stable for the same report."""
+    return json.dumps(to_document(report), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_document(report: Report) -> dict[str, Any]:
+    """The report as plain data. `from_document(to_document(r)) == r`."""
+    return {
+        "format": REPORT_FORMAT,
+        "subject": report.subject,
+        "digest": report.digest,
+        "status": report.status(),
+        "environment": dict(report.environment),
+        "allowed_skips": dict(report.allowed_skips),
+        "results": [_result(result) for result in report.results],
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> Report:
+    """A report from its JSON form.
+
+    Raises:
+        SpecError: not a report, or of a format this version does not read.
+    """
+    if document.get("format") != REPORT_FORMAT:
+        raise SpecError(
+            f"not a zoo report of format {REPORT_FORMAT}", hint="zoo validate … --output report.json"
+        )
+    try:
+        return Report(
+            subject=document["subject"],
+            digest=document["digest"],
+            environment=dict(document["environment"]),
+            allowed_skips=dict(document["allowed_skips"]),
+            results=[
+                Result(
+                    code=entry["code"],
+                    title=entry["title"],
+                    seconds=entry["seconds"],
+                    outcome=_read_outcome(entry["outcome"]),
+                )
+                for entry in document["results"]
+            ],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError(f"the report is damaged: {type(error).__name__} at {error}") from None
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "code": result.code,
+        "title": result.title,
+        "seconds": round(result.seconds, 3),
+        "outcome": _outcome(result.outcome),
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    kind = next(name for name, cls in _KINDS.items() if isinstance(outcome, cls))
+    match outcome:
+        case Passed(measured=measured):
+            return {"kind": kind, "measured": dict(measured)}
+        case Flagged(findings=findings, measured=measured):
+            return {"kind": kind, "findings": [_finding(f) for f in findings], "measured": dict(measured)}
+        case NotApplicable(reason=reason):
+            return {"kind": kind, "reason": reason}
+        case Skipped(reason=reason, hint=hint):
+            return {"kind": kind, "reason": reason, "hint": hint}
+        case Crashed(error=error, traceback=traceback):
+            return {"kind": kind, "error": error, "traceback": traceback}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    place = finding.location
+    return {
+        "message": finding.message,
+        "severity": finding.severity.value,
+        "fix": finding.fix,
+        "location": {"file": place.file, "line": place.line, "pointer": place.pointer} if place else None,
+    }
+
+
+def _read_outcome(document: Mapping[str, Any]) -> Outcome:
+    fields = {key: value for key, value in document.items() if key != "kind"}
+    if "findings" in fields:
+        fields["findings"] = [
+            Finding(
+                message=entry["message"],
+                severity=Severity(entry["severity"]),
+                fix=entry["fix"],
+                location=Location(**entry["location"]) if entry["location"] else None,
+            )
+            for entry in fields["findings"]
+        ]
+    return _KINDS[document["kind"]](**fields)

@@ -1,0 +1,1 @@
+"""Pydantic models of the files zoo reads and writes."""

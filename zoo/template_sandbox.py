@@ -1,0 +1,134 @@
+"""Renders chat templates in a process of its own, with a limit on time, memory and output.
+
+jinja2's sandbox stops attribute tricks, not nested loops or giant strings, so a template from a
+repository is never rendered in the process that holds anything. Run as `python -m zoo.template_sandbox`
+it reads one JSON request from stdin and answers on stdout; `render` is the caller's side.
+The environment (flags, extensions, filters) is that of transformers 5.23.0,
+utils/chat_template_utils.py, `_compile_jinja_template`, so that the text is the same.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.errors import RefusedError
+
+CPU_SECONDS = 10
+MEMORY_BYTES = 1 << 30
+MAX_OUTPUT_BYTES = 64_000_000
+MAX_TEMPLATE_BYTES = 1_000_000
+
+
+def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Renders one template once for each context.
+
+    Args:
+        template: jinja2 source.
+        contexts: variables of each rendering; must be JSON data.
+
+    Returns:
+        One text a context.
+
+    Raises:
+        RefusedError: ZT001, the template fails, or breaks a limit.
+    """
+    if len(template.encode()) > MAX_TEMPLATE_BYTES:
+        raise _refused(f"is larger than {MAX_TEMPLATE_BYTES:,} bytes")
+    request = json.dumps({"template": template, "contexts": list(contexts)}).encode()
+    # -P keeps the current folder off sys.path: an adapter folder must not shadow a module
+    command = [sys.executable, "-P", "-m", "zoo.template_sandbox"]
+    limit_seconds = CPU_SECONDS + 20  # wall clock, for a machine that is busy
+    try:
+        done = subprocess.run(command, input=request, capture_output=True, timeout=limit_seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise _refused("takes too long to render") from None
+    if done.returncode != 0:
+        raise _refused(f"takes more than {CPU_SECONDS} s or {MEMORY_BYTES >> 20} MiB to render")
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise _refused(f"does not render: {answer['error']}")
+    texts: list[str] = answer["texts"]
+    return texts
+
+
+def _refused(what: str) -> RefusedError:
+    return RefusedError(
+        f"the chat template {what}", code="ZT001", hint="compare it with the base model's own"
+    )
+
+
+def _limit() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform.startswith("linux"):  # macOS refuses RLIMIT_AS
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
+    import jinja2
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}…{% endgeneration %}` marks the assistant's words; its body renders as it is."""
+
+        tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
+
+        def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.exceptions.TemplateError(message)
+
+    def tojson(
+        value: object,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+
+    def strftime_now(form: str) -> str:
+        from datetime import datetime
+
+        return datetime.now().strftime(form)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
+    compiled = environment.from_string(request["template"])
+    texts, size_bytes = [], 0
+    for context in request["contexts"]:
+        texts.append(compiled.render(**context))
+        size_bytes += len(texts[-1])
+        if size_bytes > MAX_OUTPUT_BYTES:
+            raise ValueError(f"more than {MAX_OUTPUT_BYTES:,} characters of output")
+    return {"texts": texts}
+
+
+def main() -> None:
+    """Answers one request on stdin; a template's own failure is an answer, not an exit code."""
+    _limit()
+    try:
+        answer = _serve(json.load(sys.stdin))
+    except MemoryError:
+        sys.exit(1)
+    except Exception as error:  # the template is untrusted: whatever it raises is its own failure
+        answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
