@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+PositionName = Literal["after_prompt", "generation_prompt", "in_message"]
 Adapter = Annotated[
     Path, typer.Argument(metavar="PATH", help="Adapter folder, or a library folder with one adapter.")
 ]
@@ -21,5 +22,8 @@ Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option("--dtype", help="Dtype of the base weights.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+EvalData = Annotated[
+    Path | None, typer.Option(metavar="DATA", help="Measure on this, not on a part of the data.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

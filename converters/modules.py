@@ -1,0 +1,101 @@
+"""Which module of the base model each factor belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zoo.converters.keys import Part
+from zoo.converters.source import Source
+from zoo.errors import RefusedError
+from zoo.models import BaseModel
+
+_FACTORS = (Part.A, Part.B, Part.LATENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTensors:
+    """The tensors of one adapted module.
+
+    Attributes:
+        path: the module's path in the loaded base model, as PEFT addresses it.
+        shape: `(out_features, in_features)` of its weight.
+        names: tensor name in the file by part.
+    """
+
+    path: str
+    shape: tuple[int, int]
+    names: Mapping[Part, str] = field(default_factory=dict)
+
+
+def adapted_modules(source: Source, base: BaseModel) -> tuple[list[ModuleTensors], list[str]]:
+    """Groups a source's factors by module, and finds each module in the base.
+
+    Returns:
+        The modules, sorted by path, and a line for each path that was read under another name.
+
+    Raises:
+        RefusedError: ZV016, factors that do not pair up; ZV017, a module the base does not have.
+    """
+    grouped: dict[str, dict[Part, str]] = {}
+    for name, key in source.keys.items():
+        if key.part not in _FACTORS:
+            continue
+        names = grouped.setdefault(key.path, {})
+        if key.part in names:
+            raise broken(f"{key.path} has two tensors for {key.part.value}: several adapters in one file")
+        names[key.part] = name
+    modules, renames = [], []
+    for written, names in sorted(grouped.items()):
+        if Part.A not in names or Part.B not in names:
+            missing = "lora_B" if Part.A in names else "lora_A"
+            raise broken(f"{written} has no {missing}")
+        path, shape = _find(written, base)
+        if path != written:
+            renames.append(f"module {written} → {path}")
+        modules.append(ModuleTensors(path=path, shape=shape, names=names))
+    renames.extend(_spellings(source))
+    return modules, renames
+
+
+def broken(what: str) -> RefusedError:
+    """ZV016 for factors that do not fit together."""
+    return RefusedError(
+        f"the weights are incomplete or contradict the config: {what}",
+        code="ZV016",
+        hint="save the adapter again with PEFT's save_pretrained",
+    )
+
+
+def _find(written: str, base: BaseModel) -> tuple[str, tuple[int, int]]:
+    """The module's path in the loaded model, and its shape.
+
+    A checkpoint may leave out the outermost name (GPT-2's has `h.0`, its model `transformer.h.0`), and an
+    adapter may too: the longer spelling is the loaded model's.
+    """
+    if written in base.linears:
+        return written, base.linears[written]
+    if written == "lm_head" and (hidden := base.config.get("hidden_size")):
+        return written, (base.vocabulary, hidden)  # tied to the embedding: no tensor of its own on disk
+    longer = [path for path in base.linears if path.endswith(f".{written}")]
+    shorter = [path for path in base.linears if written.endswith(f".{path}")]
+    match longer, shorter:
+        case [path], []:
+            return path, base.linears[path]
+        case [], [path]:
+            return written, base.linears[path]
+        case _:
+            raise RefusedError(
+                f"the base model {base.id} has no linear module {written[:200]!r}",
+                code="ZV017",
+                hint="name the base model that the adapter was trained on with --base",
+            )
+
+
+def _spellings(source: Source) -> list[str]:
+    lines = []
+    factors = [(name, key) for name, key in source.keys.items() if key.part in _FACTORS]
+    if count := sum(not name.startswith("base_model.model.") for name, _ in factors):
+        lines.append(f"{count} tensor names without the prefix base_model.model. get it")
+    adapters = sorted({key.adapter for _, key in factors if key.adapter})
+    if adapters:
+        lines.append(f"the adapter name {', '.join(adapters)} is taken out of the tensor names")
+    return lines

