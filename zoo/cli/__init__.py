@@ -4,6 +4,8 @@ Exit codes: 0 fine, 1 the verdict is no, 2 usage or an unreadable file, 3 could 
 zoo. stdout is the document, stderr everything else.
 """
 
+import gc
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -25,6 +27,7 @@ COMMANDS = (convert, train, validate, explain, card, publish, gate)
 app = typer.Typer(
     name="zoo",
     no_args_is_help=True,
+    rich_markup_mode=None,  # rich costs a quarter of a second of CPU time on every --help
     pretty_exceptions_enable=False,  # tracebacks never reach a user; a token could stand in one
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -42,9 +45,9 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Activated LoRA adapters: convert, train, validate, publish.
+    r"""Activated LoRA adapters: convert, train, validate, publish.
 
-    Start with: zoo convert LORA_FOLDER OUT --invocation "<|im_start|>check\\n"
+    Start with: zoo convert LORA_FOLDER OUT --invocation "<|im_start|>check\n"
     """
 
 
@@ -54,7 +57,11 @@ for command in COMMANDS:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit code."""
-    sys.exit(run(arguments))
+    # pydantic looks for plugins in the metadata of every installed package; no command of ours has any
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    status = run(arguments)
+    gc.freeze()  # what is left dies with the process; collecting it first costs a tenth of a short command
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +73,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _hush()
     try:
         app(args=list(arguments) if arguments is not None else None, standalone_mode=True)
     except SystemExit as end:
@@ -90,12 +98,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _hush() -> None:
+    """Keeps the libraries' own bars and notices off stderr, where zoo's progress and errors stand."""
+    import os
+    import warnings
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' bars too
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"transformers|peft|torch")
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"zoo: {text}\n")
 
 
 def _defect(error: Exception) -> None:
-    import os
     import traceback
 
     _say(f"a defect in zoo {__version__}: {type(error).__name__}: {str(error)[:300]}")

@@ -39,7 +39,10 @@ def _bars() -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
+    # rich would send what is printed on stdout to its own console, which is stderr: right only if both are
+    # the same terminal
+    console, shared = Console(stderr=True), sys.stdout.isatty()
+    with RichProgress(*columns, console=console, transient=True, redirect_stdout=shared) as rich:
         tasks: dict[str, object] = {}
 
         def update(stage: str, *, done: int, total: int, note: str = "") -> None:

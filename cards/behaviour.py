@@ -1,0 +1,61 @@
+"""The section about answers: how often they are right, beside what they must be compared with."""
+
+from zoo.cards.markdown import table
+from zoo.cards.record import CardRecord
+
+_COLUMNS = {
+    "base": "base model, no adapter",
+    "lora": "source LoRA, on every token",
+    "relabelled": "the LoRA's weights used as an aLoRA, not recovered",
+    "recovered": "recovered aLoRA",
+    "trained": "trained aLoRA",
+}
+
+
+def behaviour(record: CardRecord) -> str:
+    """How well it does its task."""
+    measured = record.behaviour
+    if not record.measured:
+        return "## Behaviour\n\n**Unverified.** Nobody has measured its answers on held-out samples. " + (
+            "A LoRA's weights do something else once they act on the end of the prompt only, so the "
+            "source LoRA's quality says nothing about this adapter's."
+            if record.lock and record.lock.conversion and not record.lock.training
+            else "Do not rely on them."
+        )
+    names = [*_COLUMNS, *sorted(set(measured.accuracy) - set(_COLUMNS))]
+    rows = [_row(record, name) for name in names if name in measured.accuracy]
+    if measured.trivial is not None:
+        rows.append(["always the commonest answer", _share(measured.trivial), "", f"{measured.samples:,}"])
+    data = f" Data file: sha256 `{measured.data_sha256}`." if measured.data_sha256 else ""
+    return (
+        "## Behaviour\n\n"
+        f"{table(['', 'accuracy', 'agrees with the source LoRA', 'n'], rows, right=(1, 2, 3))}\n\n"
+        f"{measured.samples:,} held-out samples that it was not trained on.{data}{_warning(record)}"
+    )
+
+
+def _row(record: CardRecord, name: str) -> list[str]:
+    measured = record.behaviour
+    label = _COLUMNS.get(name, name)
+    agreement = measured.agreement.get(name)
+    return [
+        f"**{label} (this release)**" if name == record.own_column else label,
+        _share(measured.accuracy[name]),
+        _share(agreement) if agreement is not None else "",
+        f"{measured.samples:,}",
+    ]
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _warning(record: CardRecord) -> str:
+    measured = record.behaviour
+    own = measured.accuracy[record.own_column]
+    beaten = []
+    if measured.trivial is not None and own <= measured.trivial:
+        beaten.append("always giving the commonest answer")
+    if own <= measured.accuracy.get("base", -1.0):
+        beaten.append("the base model without it")
+    return f"\n\n**It is no better than {' or '.join(beaten)}.**" if beaten else ""

@@ -1,0 +1,56 @@
+"""Markdown pieces that keep their shape whatever text is put into them.
+
+Text from an adapter folder is not trusted: it must not break out of a table, a code span or a code block.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+
+def cell(text: str) -> str:
+    """Text as the content of one table cell: one line, no markup of its own."""
+    line = " ".join(text.split())
+    for mark in "\\|`*[":
+        line = line.replace(mark, f"\\{mark}")
+    return line.replace("<", "&lt;")
+
+
+def code(text: str) -> str:
+    """Text as a code span, with newlines and quotes spelt as in JSON; in a table a pipe would end it."""
+    shown = json.dumps(text, ensure_ascii=False)[1:-1]
+    ticks = "`" * (_longest_run(shown) + 1)
+    pad = " " if shown[:1] in ("`", " ", "") or shown[-1:] in ("`", " ") else ""
+    return f"{ticks}{pad}{shown}{pad}{ticks}"
+
+
+def block(text: str, language: str) -> str:
+    """Text as a fenced code block."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """A table whose cells are already Markdown.
+
+    Args:
+        header: column titles.
+        rows: cells, as many as there are titles.
+        right: indices of the columns that are aligned right.
+    """
+    rule = ["--:" if index in right else "---" for index in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def number(value: float | int | str) -> str:
+    """A measured value: whole numbers in full, others with three significant digits."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else cell(value)
+
+
+def _longest_run(text: str) -> int:
+    longest = current = 0
+    for character in text:
+        current = current + 1 if character == "`" else 0
+        longest = max(longest, current)
+    return longest

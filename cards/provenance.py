@@ -1,0 +1,83 @@
+"""The sections about where the weights come from: base, conversion, training, version."""
+
+from collections.abc import Mapping
+
+from zoo.adapter import LOCK_NAME, WEIGHTS_NAME
+from zoo.cards.markdown import cell, code, number
+from zoo.cards.record import CardRecord
+from zoo.specs.lock import ConversionRecord, TrainingRecord
+
+
+def base(record: CardRecord) -> str:
+    """The base model, exactly."""
+    named = record.release.base
+    lock = record.lock.base if record.lock else None
+    revision = named.revision or (lock.revision if lock else None)
+    lines = [f"- id: {code(named.id)}"]
+    if revision:
+        lines.append(f"- commit: {code(revision)}")
+    else:
+        lines.append("- commit: none, because the weights did not come from the Hub")
+    if lock and lock.source:
+        lines.append(f"- came from: {cell(lock.source)}")
+    if lock and lock.weights_sha256:
+        lines.append(f"- weights: sha256 `{lock.weights_sha256}`")
+    if lock:
+        lines.append(f"- `tokenizer.json`: sha256 `{lock.tokenizer_sha256}`")
+        lines.append(f"- chat template: sha256 `{lock.chat_template_sha256}`")
+    return "## Base model\n\n" + "\n".join(lines)
+
+
+def making(record: CardRecord) -> str:
+    """How the weights were made; empty when nothing is recorded."""
+    if record.lock is None or not (record.lock.conversion or record.lock.training):
+        return ""
+    parts = ["## How it was made"]
+    if record.lock.conversion:
+        parts.append(_conversion(record.lock.conversion))
+    if record.lock.training:
+        parts.append(_training(record.lock.training))
+    if record.release.training_data:
+        sources = "\n".join(f"- {cell(line)}" for line in record.release.training_data)
+        parts.append(f"Training data, as the author says:\n\n{sources}")
+    return "\n\n".join(parts)
+
+
+def version(record: CardRecord) -> str:
+    """Version and files."""
+    made_by = f" Files written by alora-zoo {record.lock.zoo_version}." if record.lock else ""
+    weights = record.files.get(WEIGHTS_NAME)
+    digest = f" `{WEIGHTS_NAME}`: sha256 `{weights}`." if weights else ""
+    tag = f", tag `{record.tag}`" if record.hub_id else ""
+    said = f" `{LOCK_NAME}` has every digest, and what is said here as data." if record.lock else ""
+    return f"## Version\n\n{record.release.version}{tag}.{made_by}{digest}{said}"
+
+
+def _conversion(conversion: ConversionRecord) -> str:
+    files = ", ".join(
+        f"{cell(name)} `{digest[:12]}…`" for name, digest in sorted(conversion.source_files.items())
+    )
+    steps = "\n".join(f"1. {cell(step)}" for step in conversion.steps)
+    return (
+        f"Converted from {cell(conversion.source_format)} ({files}). Largest relative error of a folded "
+        f"module against the source's own update: {number(float(conversion.fold_error))}.\n\n{steps}"
+    ).rstrip()
+
+
+def _training(training: TrainingRecord) -> str:
+    what = {
+        "supervised": "Trained on answers (cross-entropy)",
+        "distillation": "Distilled from the source LoRA (KL divergence on answer tokens)",
+    }[training.method]
+    settings = _pairs(training.settings)
+    versions = _pairs(training.versions)
+    return (
+        f"{what}: {training.samples:,} samples, {training.steps:,} steps, seed {training.seed}, last loss "
+        f"{number(float(training.final_loss))} nats a token. Data file: sha256 `{training.data_sha256}`."
+        + (f" Settings: {settings}." if settings else "")
+        + (f" Computed with {versions}." if versions else "")
+    )
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{cell(name)} {cell(str(value))}" for name, value in sorted(values.items()))

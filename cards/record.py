@@ -1,0 +1,105 @@
+"""Everything a card is made of, read from a release folder once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zoo.adapter import NOTES_NAME, AdapterRepo
+from zoo.errors import NotFoundError, RefusedError
+from zoo.provenance import folder_digest, payload_digests
+from zoo.report import Report
+from zoo.specs.adapter_config import AdapterConfig
+from zoo.specs.document import read_bounded
+from zoo.specs.lock import BehaviourRecord, Lock
+from zoo.specs.release import ReleaseSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardRecord:
+    """What one card says, as data.
+
+    Attributes:
+        release: `zoo.yaml`.
+        config: `adapter_config.json`.
+        lock: `zoo.lock.json`, or None when zoo has not written one.
+        report: the recorded validation of exactly these files, or None.
+        files: sha256 by payload file.
+        parameters: trained values in the weights file; None when its header cannot be read.
+        hub_id: `org/name` it is published as; empty for a local folder.
+        notes: `NOTES.md`, verbatim.
+    """
+
+    release: ReleaseSpec
+    config: AdapterConfig
+    lock: Lock | None
+    report: Report | None
+    files: Mapping[str, str]
+    parameters: int | None
+    hub_id: str = ""
+    notes: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The tag that names this version on the Hub."""
+        return f"v{self.release.version}"
+
+    @property
+    def behaviour(self) -> BehaviourRecord:
+        """What was measured of its answers; `unverified` where nothing was recorded."""
+        return self.lock.behaviour if self.lock else BehaviourRecord()
+
+    @property
+    def own_column(self) -> str:
+        """The name of the accuracy column that is this release's own; empty when there is none."""
+        columns = self.behaviour.accuracy
+        return next((name for name in ("recovered", "trained", "relabelled") if name in columns), "")
+
+    @property
+    def measured(self) -> bool:
+        """Whether this release's own accuracy was measured on held-out samples."""
+        behaviour = self.behaviour
+        return behaviour.status == "measured" and behaviour.samples > 0 and bool(self.own_column)
+
+
+def read_record(repo: AdapterRepo, report: Report | None, *, hub_id: str = "") -> CardRecord:
+    """Reads a release folder.
+
+    Args:
+        repo: the folder.
+        report: its validation; it must be about exactly the files that are there now.
+        hub_id: `org/name` it is published as; empty for a local folder.
+
+    Raises:
+        NotFoundError: there is no `zoo.yaml`.
+        RefusedError: ZH006, the report is about other files.
+        SpecError: a file breaks its specification.
+    """
+    if repo.release is None:
+        raise NotFoundError(
+            f"{repo.root} holds no zoo.yaml, which says what the adapter is called and made for",
+            hint="make a release folder with zoo convert or zoo train",
+        )
+    files = payload_digests(repo.root)
+    if report is not None and report.digest != folder_digest(files):
+        raise RefusedError(
+            f"the validation report is not about the files that {repo.root} holds now",
+            code="ZH006",
+            hint=f"zoo validate {repo.root} --record",
+        )
+    notes = repo.root / NOTES_NAME
+    return CardRecord(
+        release=repo.release,
+        config=repo.config,
+        lock=repo.lock,
+        report=report,
+        files=files,
+        parameters=_parameters(repo),
+        hub_id=hub_id,
+        notes=read_bounded(notes).decode("utf-8", "replace") if notes.is_file() else "",
+    )
+
+
+def _parameters(repo: AdapterRepo) -> int | None:
+    try:
+        return sum(info.elements for info in repo.tensors.tensors.values())
+    except (NotFoundError, RefusedError):
+        return None

@@ -1,0 +1,197 @@
+"""The card says what the release's files say, and nothing else."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from tests.hub.card import problems
+from tests.releases import COMMIT, MEASURED, OUTCOMES, failed, report_on, skipped, write_release
+from zoo.adapter import AdapterRepo
+from zoo.cards.card import SECTIONS, recorded_report, render_card
+from zoo.cards.front_matter import metadata
+from zoo.cards.record import read_record
+from zoo.errors import NotFoundError, RefusedError
+from zoo.report import Crashed, Report
+from zoo.specs.lock import BehaviourRecord
+from zoo.specs.release import BaseRef, GatePolicy, InvocationSpec, Position
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "card.md"
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    return write_release(tmp_path / "release")
+
+
+def card_of(folder: Path, report: Report | None = None, hub_id: str = "org/relevance") -> str:
+    return render_card(AdapterRepo.open(folder), report, hub_id=hub_id)
+
+
+def test_the_card_of_a_fixed_release_is_the_golden_one(release: Path) -> None:
+    card = card_of(release, report_on(release))
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(card)
+    assert card == GOLDEN.read_text()
+
+
+def test_it_is_byte_stable_and_does_not_know_where_the_folder_is(tmp_path: Path) -> None:
+    one, two = write_release(tmp_path / "one"), write_release(tmp_path / "elsewhere" / "two")
+    assert card_of(one, report_on(one)) == card_of(two, report_on(two, seconds=9.0))
+    assert str(tmp_path) not in card_of(one, report_on(one))
+    other = write_release(tmp_path / "three", seed=1)
+    assert card_of(one, report_on(one)) != card_of(other, report_on(other))
+
+
+def test_the_client_reads_the_metadata_and_the_results(release: Path) -> None:
+    card = ModelCard(card_of(release, report_on(release)))
+    data = card.data.to_dict()
+    assert data["base_model"] == "tests/tiny-llama"
+    assert data["base_model_relation"] == "adapter"
+    assert data["library_name"] == "peft"
+    assert data["pipeline_tag"] == "text-generation"
+    assert data["license"] == "apache-2.0"
+    assert {"alora", "lora", "peft", "base_model:adapter:tests/tiny-llama"} <= set(data["tags"])
+    name, results = model_index_to_eval_results(data["model-index"])
+    assert name == "relevance"
+    found = {result.metric_type: result for result in results}
+    assert found["accuracy"].metric_value == MEASURED.accuracy["recovered"]
+    assert found["agreement"].metric_value == MEASURED.agreement["recovered"]
+    assert all("120 held-out samples" in str(one.metric_name) for one in results)
+    assert all("not a public benchmark" in one.dataset_name for one in results)
+
+
+def test_the_metadata_survive_the_clients_own_rewriting(release: Path) -> None:
+    text = card_of(release, report_on(release))
+    card = ModelCard(text)
+    assert yaml.safe_load(str(card).split("---\n")[1]) == metadata(
+        read_record(AdapterRepo.open(release), None)
+    )
+    assert problems(text) == ([], [])
+
+
+def test_no_results_without_a_measurement(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "unverified", behaviour=BehaviourRecord())
+    card = card_of(folder, report_on(folder))
+    assert "model-index" not in card
+    assert "**Unverified.**" in card
+    assert "How good its answers are: nobody measured" in card
+    assert "accuracy |" not in card
+
+
+def test_it_says_when_an_adapter_is_no_better_than_nothing(tmp_path: Path) -> None:
+    weak = MEASURED.model_copy(update={"accuracy": {"base": 0.6, "relabelled": 0.5}})
+    card = card_of(write_release(tmp_path / "weak", behaviour=weak))
+    assert "no better than always giving the commonest answer or the base model without it" in card
+    assert "**the LoRA's weights used as an aLoRA, not recovered (this release)**" in card
+    assert "no better" not in card_of(write_release(tmp_path / "strong"))
+
+
+def test_a_release_without_a_report_says_that_nothing_was_checked(release: Path) -> None:
+    card = card_of(release)
+    assert "**It was not checked.**" in card
+    assert "has **not** been shown" in card
+    assert "exactly the base model" not in card
+
+
+def test_a_failed_check_is_shown_as_failed(release: Path) -> None:
+    card = card_of(release, report_on(release, failed("ZR001")))
+    assert "**failed**" in card
+    assert "| ZR001 | PEFT computes the reference | **failed** |" in card
+    assert "error, ZR001: layer 1 differs by 0.5" in card
+    assert "exactly the base model" not in card
+
+
+def test_a_skipped_check_is_shown_as_not_checked_with_its_reason(release: Path) -> None:
+    card = card_of(release, report_on(release, skipped("ZR001")))
+    assert "**incomplete**" in card
+    assert "- ZR001, PEFT computes the reference: no network." in card
+    assert "| not checked: no network |" in card
+
+
+def test_an_allowed_skip_is_shown_with_the_authors_reason(release: Path) -> None:
+    policy = GatePolicy(allowed_skips={"ZR001": "no GPU | here"})
+    card = card_of(release, report_on(release, skipped("ZR001"), allowed=policy))
+    assert "no network. The author allows this: no GPU \\| here" in card
+    assert "exactly the base model" in card
+
+
+def test_a_crashed_check_is_shown(release: Path) -> None:
+    outcomes = [
+        (code, title, Crashed(error="KeyError: x") if code == "ZK001" else o) for code, title, o in OUTCOMES
+    ]
+    card = card_of(release, report_on(release, outcomes))
+    assert "**broke off**" in card
+    assert "ZK001, Prefix KV is the base's: the check crashed: KeyError: x" in card
+
+
+def test_sections_without_content_are_left_out(tmp_path: Path) -> None:
+    bare = write_release(tmp_path / "bare", made=False)
+    assert "## How it was made" not in card_of(bare)
+    assert "## Notes" not in card_of(bare)
+    noted = write_release(tmp_path / "noted", files={"NOTES.md": b"# Mine\n\n* kept | `as` <b>is</b>\n"})
+    card = card_of(noted)
+    assert "## How it was made" in card
+    assert "## Notes\n\n# Mine\n\n* kept | `as` <b>is</b>\n\n## Licence" in card
+
+
+def test_every_section_is_in_the_full_card_in_order(release: Path) -> None:
+    record = read_record(AdapterRepo.open(release), report_on(release))
+    card = card_of(release, report_on(release), hub_id="")
+    places = [card.index(text) for section in SECTIONS if (text := section(record))]
+    assert places == sorted(places)
+    assert len(places) == len(SECTIONS) - 1  # no notes
+
+
+def test_a_report_about_other_files_is_refused(release: Path) -> None:
+    report = report_on(release)
+    (release / "zoo.yaml").write_text((release / "zoo.yaml").read_text() + "\n")
+    with pytest.raises(RefusedError) as refused:
+        card_of(release, report)
+    assert refused.value.code == "ZH006"
+    with pytest.raises(RefusedError):
+        card_of(release, replace(report_on(release), digest="0" * 64))
+
+
+def test_a_folder_without_zoo_yaml_has_no_card(release: Path) -> None:
+    (release / "zoo.yaml").unlink()
+    with pytest.raises(NotFoundError, match=r"zoo\.yaml"):
+        card_of(release)
+
+
+def test_there_is_no_recorded_report_before_validation(release: Path) -> None:
+    assert recorded_report(AdapterRepo.open(release)) is None
+
+
+def test_a_base_that_is_only_a_folder_is_not_called_a_model_on_the_hub(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "local", base=BaseRef(id="gpt2"))
+    card = card_of(folder)
+    assert "base_model" not in card
+    assert "the weights did not come from the Hub" in card
+
+
+def test_the_embedded_base_is_the_one_that_is_loaded(tmp_path: Path) -> None:
+    base = BaseRef(id="HuggingFaceTB/SmolLM2-135M-Instruct", embedded="smollm2-135m-instruct")
+    card = card_of(write_release(tmp_path / "embedded", base=base))
+    assert 'resolve("smollm2-135m-instruct")' in card
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in card
+
+
+@pytest.mark.parametrize("position", list(Position))
+def test_each_position_is_said(tmp_path: Path, position: Position) -> None:
+    spec = InvocationSpec(text="``` <req>", position=position)
+    card = card_of(write_release(tmp_path / "release", invocation=spec, samples=[]))
+    assert "- text: ```` ``` <req> ````" in card
+    assert ("add_generation_prompt=True" in card) is (position is not Position.AFTER_PROMPT)
+    assert ("text += " in card) is (position is Position.AFTER_PROMPT)
+
+
+def test_the_snippet_pins_what_it_loads(release: Path) -> None:
+    card = card_of(release)
+    assert f'commit = "{COMMIT}"' in card
+    assert 'from_pretrained(model, "org/relevance", revision="v0.1.0")' in card
+    assert 'from_pretrained(model, ".")' in card_of(release, hub_id="")

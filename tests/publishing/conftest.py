@@ -1,0 +1,60 @@
+"""The real client of this process, told to talk to a Hub on loopback; checks replaced by made-up outcomes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub.server import HubServer
+from tests.releases import report_on, write_release
+from zoo.publishing import repository, stage
+from zoo.report import Report
+
+REPO = "org/relevance"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub, and the client's settings as its environment would have made them; plain LFS."""
+    from huggingface_hub import constants
+
+    with HubServer() as server:
+        for name, value in server.environment(tmp_path / "home", xet=False).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(repository, "RETRY_SECONDS", (0.0, 0.0, 0.0))
+        yield server
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A release 0.1.0, not published."""
+    return write_release(tmp_path / "release")
+
+
+Outcomes = Callable[..., None]
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Outcomes:
+    """Makes validation end with the given outcomes; passed unless told."""
+
+    def use(*arguments: Any, **settings: Any) -> None:
+        def validate(path: Path, **_: Any) -> Report:
+            return report_on(path, *arguments, **settings)
+
+        monkeypatch.setattr(stage, "validate", validate)
+
+    use()
+    return use
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder with its content."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

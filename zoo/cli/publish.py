@@ -1,0 +1,60 @@
+"""`zoo publish`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.options import Adapter, AsJson, Base, Device, DryRun, Quiet
+
+if TYPE_CHECKING:
+    from zoo.publishing.plan import ReleasePlan
+
+Repo = Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="Repository on the Hub.")]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A local folder instead of the Hub.")]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
+
+
+def publish(
+    path: Adapter,
+    repo: Repo = "",
+    to: To = None,
+    dry_run: DryRun = False,
+    private: Private = False,
+    base: Base = "",
+    device: Device = "cpu",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a release afresh and publish it: all of it or nothing.
+
+    One commit, the tag v<version>, then a download at the tag and a comparison. Run it again after an
+    interruption: it does what is left.
+
+    Example: zoo publish ./relevance --repo my-org/relevance --dry-run
+    """
+    import json
+
+    from zoo.cli.progress import shown
+    from zoo.release import publish as publish_release
+
+    def say(plan: "ReleasePlan") -> None:
+        if not as_json:
+            typer.echo("\n".join(plan.lines()), err=not dry_run)
+
+    with shown(quiet=quiet) as progress:
+        published = publish_release(
+            path,
+            repo=repo,
+            to=to,
+            dry_run=dry_run,
+            private=private,
+            base=base,
+            device=device,
+            progress=progress,
+            on_plan=say,
+        )
+    if as_json:
+        typer.echo(json.dumps(published.document(), indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(published.lines()), err=dry_run)

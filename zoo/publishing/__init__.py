@@ -1,0 +1,1 @@
+"""The steps of publishing a release; `zoo.release` puts them together."""

@@ -1,0 +1,233 @@
+"""A release made ready in a folder of its own: copied, checked afresh, with evidence and card.
+
+What is published is what was checked: the checks run on the copy, and nothing touches it between.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.adapter import CARD_NAME, LOCK_NAME, RELEASE_NAME, WEIGHTS_NAME, AdapterRepo
+from zoo.cards.card import recorded_report, render_card
+from zoo.errors import DefectError, NotFoundError, RefusedError, SpecError, UndecidedError, ZooError
+from zoo.layouts import CONFIG_NAME
+from zoo.progress import Progress, silent
+from zoo.provenance import OUTSIDE_PAYLOAD, folder_digest, payload_digests, sha256_bytes
+from zoo.render.json import from_document, to_document
+from zoo.report import Crashed, Flagged, Report, Severity, Skipped
+from zoo.specs.document import MAX_DOCUMENT_BYTES, check
+from zoo.specs.lock import Lock, dump_lock
+from zoo.specs.release import ReleaseSpec
+from zoo.staging import remove_leftovers
+from zoo.validators.folder import entries
+from zoo.validators.validate import validate
+
+# Written by machines: the lock's digest of them stands, and one that does not fit is a finding. Everything
+# else (zoo.yaml, io.yaml, notes, a licence) is the author's, who may edit it after the lock was made.
+MADE = frozenset({CONFIG_NAME, WEIGHTS_NAME, "conformance.safetensors"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedRelease:
+    """A release that passed, ready to be published.
+
+    Attributes:
+        folder: holds exactly the files to publish.
+        hub_id: `org/name` that its card speaks of; empty for a local folder.
+        spec: its `zoo.yaml`.
+        lock: its `zoo.lock.json`, evidence included.
+    """
+
+    folder: Path
+    hub_id: str
+    spec: ReleaseSpec
+    lock: Lock
+
+    @property
+    def tag(self) -> str:
+        """The tag of its version."""
+        return f"v{self.spec.version}"
+
+    @property
+    def payload_sha256(self) -> str:
+        """One digest over the payload."""
+        return folder_digest(payload_digests(self.folder))
+
+    @property
+    def evidence_sha256(self) -> str:
+        """Digest of the evidence's JSON form."""
+        return sha256_bytes(json.dumps(self.lock.evidence, sort_keys=True, ensure_ascii=False).encode())
+
+    def same_release(self, other: Lock) -> bool:
+        """Whether another lock is of this very release: all the same but for numbers measured anew.
+
+        Two runs of the checks on the same files differ in the last digits and in time, so a publication that
+        is taken up again must not demand equal bytes; the same verdict on every check it does demand.
+        """
+        return _identity(self.lock) == _identity(other)
+
+    def adopt(self, lock: Lock) -> "StagedRelease":
+        """Takes over the evidence under which this very release is published already.
+
+        Raises:
+            DefectError: it is another release's.
+        """
+        if not self.same_release(lock):
+            raise DefectError("evidence of another release was about to be taken over")
+        return finish(self.folder, lock, hub_id=self.hub_id)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yields a private temporary folder; those of killed runs are removed."""
+    home = Path(tempfile.gettempdir()) / "zoo-publish"
+    remove_leftovers(home)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{home.name}.zoo-{os.getpid()}-", ignore_cleanup_errors=True
+    ) as name:
+        yield Path(name)
+
+
+def stage_release(
+    source: Path,
+    stage: Path,
+    *,
+    hub_id: str = "",
+    base: str = "",
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> StagedRelease:
+    """Copies a release folder, checks the copy, and completes it with evidence and card.
+
+    Args:
+        source: a release folder, or a library folder with one; it is only read.
+        stage: an empty folder.
+        hub_id: `org/name` for the card.
+        base: see `zoo.validators.validate.validate`.
+        device: torch device.
+        progress: told about the checks.
+
+    Raises:
+        NotFoundError: no adapter there, or no `zoo.yaml` or `zoo.lock.json`.
+        RefusedError: ZH001 the checks failed; ZH011 a link.
+        UndecidedError: ZH001, not everything was checked.
+        DefectError: a check crashed.
+        SpecError: a file breaks its specification.
+    """
+    repo = AdapterRepo.open(source)
+    for name in (RELEASE_NAME, LOCK_NAME):
+        if not (repo.root / name).is_file():
+            raise NotFoundError(
+                f"{repo.root} is not a release: it holds no {name}",
+                hint="make a release folder with zoo convert or zoo train",
+            )
+    copy_payload(repo.root, stage)
+    staged = AdapterRepo.open(stage)
+    if staged.release is None or staged.lock is None:
+        raise DefectError("the stage lost its zoo.yaml or its lock")
+    recorded = {name: digest for name, digest in staged.lock.files.items() if name in MADE}
+    present = {name: digest for name, digest in payload_digests(stage).items() if name not in MADE}
+    lock = staged.lock.model_copy(update={"files": recorded | present, "evidence": None})
+    (stage / LOCK_NAME).write_text(dump_lock(lock), encoding="utf-8")
+    report = _checked(stage, staged.release, base=base, device=device, progress=progress)
+    return finish(stage, lock.model_copy(update={"evidence": to_document(report)}), hub_id=hub_id)
+
+
+def copy_payload(source: Path, stage: Path) -> None:
+    """Copies a release's files: everything but the card, which is made anew.
+
+    Raises:
+        RefusedError: ZH011, one is a symbolic link, which could publish any file of this machine; ZF004, too
+            many files.
+    """
+    for entry in entries(source):
+        if entry.kind != "file":
+            raise RefusedError(
+                f"{entry.name} is a link or a special file", code="ZH011", hint="put the file itself there"
+            )
+        if entry.name == LOCK_NAME or entry.name not in OUTSIDE_PAYLOAD:
+            (stage / entry.name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / entry.name, stage / entry.name)
+
+
+def finish(stage: Path, lock: Lock, *, hub_id: str) -> StagedRelease:
+    """Writes the lock with its evidence, and the card that follows from it.
+
+    Raises:
+        SpecError: the evidence is no report.
+    """
+    (stage / LOCK_NAME).write_text(dump_lock(lock), encoding="utf-8")
+    repo = AdapterRepo.open(stage)  # reads the lock as written: the card that anybody can make from it again
+    card = render_card(repo, recorded_report(repo), hub_id=hub_id)
+    (stage / CARD_NAME).write_text(card, encoding="utf-8")
+    if repo.release is None:
+        raise DefectError("the stage lost its zoo.yaml")
+    return StagedRelease(folder=stage, hub_id=hub_id, spec=repo.release, lock=lock)
+
+
+def parse_lock(raw: bytes) -> Lock | None:
+    """A lock that somebody else may have written; None where it is none."""
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        return None
+    try:
+        return check(json.loads(raw), Lock, name=LOCK_NAME)
+    except (ValueError, RecursionError, SpecError):
+        return None
+
+
+def _checked(stage: Path, spec: ReleaseSpec, *, base: str, device: str, progress: Progress) -> Report:
+    report = validate(stage, base=base, device=device, progress=progress)
+    status = report.status()
+    if status != "passed":
+        raise _refusal(spec.name, report)
+    # The temporary path and the clock do not belong into a release: the same input gives the same bytes.
+    results = [replace(result, seconds=0.0) for result in report.results]
+    return replace(report, subject=spec.name, results=results)
+
+
+def _refusal(name: str, report: Report) -> ZooError:
+    failed, undecided, crashed = [], [], []
+    for result in report.results:
+        match result.outcome:
+            case Flagged(severity=Severity.ERROR, findings=findings):
+                failed.append(f"{result.code} ({findings[0].message})")
+            case Skipped(reason=reason) if result.code not in report.allowed_skips:
+                undecided.append(f"{result.code} ({reason})")
+            case Crashed(error=error):
+                crashed.append(f"{result.code} ({error})")
+            case _:
+                pass
+    status = report.status()
+    if status == "crashed":
+        return DefectError(f"{name} is not published: checks crashed: {_some(crashed)}", code="ZH001")
+    if status == "failed":
+        hint = "zoo validate shows everything, zoo explain CODE says how to fix it"
+        return RefusedError(f"{name} is not published: it failed {_some(failed)}", code="ZH001", hint=hint)
+    return UndecidedError(
+        f"{name} is not published: not everything was checked: {_some(undecided) or 'no check ran'}",
+        code="ZH001",
+        hint="make these checks run, or allow them in zoo.yaml under gate.allowed_skips with a reason",
+    )
+
+
+def _some(problems: list[str]) -> str:
+    rest = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
+    return "; ".join(problems[:4]) + rest
+
+
+def _identity(lock: Lock) -> tuple[Any, ...]:
+    verdicts = None
+    if lock.evidence is not None:
+        report = from_document(lock.evidence)
+        verdicts = (
+            report.status(),
+            report.digest,
+            [(result.code, type(result.outcome)) for result in report.results],
+        )
+    return lock.model_dump(mode="json", exclude={"evidence"}), verdicts

@@ -1,0 +1,79 @@
+"""Publishing a release, onto the Hub or into a local folder, so that it is there whole or not at all.
+
+The Hub: one commit on top of a known parent, then a tag, then a download at the tag and a comparison. Each
+of these can be the last thing that happens; running the same command again does what is left, because
+everything is decided by comparing contents and nothing by remembering. A folder: staged beside its target
+and exchanged with it in one system call.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from zoo import hub
+from zoo.errors import UsageError
+from zoo.progress import Progress, silent
+from zoo.publishing.folder import check_folder, publish_to_folder
+from zoo.publishing.plan import Change, ReleasePlan, plan_release
+from zoo.publishing.repository import HubPublication
+from zoo.publishing.result import Published
+from zoo.publishing.stage import StagedRelease, scratch_folder, stage_release
+
+__all__ = ["Change", "Published", "ReleasePlan", "StagedRelease", "plan_release", "publish", "stage_release"]
+
+
+def publish(
+    folder: Path | str,
+    *,
+    repo: str = "",
+    to: Path | str | None = None,
+    dry_run: bool = False,
+    private: bool = False,
+    base: str = "",
+    device: str = "cpu",
+    progress: Progress = silent,
+    on_plan: Callable[[ReleasePlan], object] | None = None,
+) -> Published:
+    """Checks a release folder afresh and publishes it.
+
+    Args:
+        folder: the release; it is only read.
+        repo: `org/name` on the Hub. Exactly one of `repo` and `to` is given.
+        to: a local folder, which must be empty, missing, or an earlier release.
+        dry_run: stop after the plan; nothing is written anywhere.
+        private: make the repository private if it is made.
+        base: what to resolve as base model; empty takes the one that `zoo.yaml` names.
+        device: torch device of the checks.
+        progress: told about the checks and the steps.
+        on_plan: receives the plan before anything is written.
+
+    Raises:
+        UsageError: neither or both targets, or a target that cannot be one.
+        NotFoundError: no release at `folder`.
+        RefusedError: ZH001 it did not pass, ZH002 the version exists with other content, ZH005 the Hub
+            rejects the card, ZH009 the repository is public, ZH010 the target holds something else, ZH011 a
+            symbolic link.
+        UndecidedError: ZH001 not everything was checked.
+        HubError: ZH003 the branch moved, ZH007 no access, ZH008 no answer.
+        VerdictError: ZH004, what was read back differs.
+    """
+    source, target = Path(folder), Path(to).absolute() if to is not None else None
+    if bool(repo) == (target is not None):
+        raise UsageError("one target is needed", hint="give --repo ORG/NAME or --to DIR, not both")
+    if target is not None:
+        check_folder(source, target)
+    else:
+        with suppress(
+            hub.UnavailableError
+        ):  # a wrong name or a missing login is said before minutes of checking
+            hub.read_remote(repo)
+    with scratch_folder() as scratch:
+        stage = scratch / "release"
+        stage.mkdir()
+        staged = stage_release(source, stage, hub_id=repo, base=base, device=device, progress=progress)
+        if target is not None:
+            return publish_to_folder(staged, target, dry_run=dry_run, progress=progress, on_plan=on_plan)
+        publication = HubPublication(
+            staged, repo, scratch, dry_run=dry_run, private=private, progress=progress, on_plan=on_plan
+        )
+        return publication.run()
