@@ -90,7 +90,7 @@ def build_adapter(base: BaseModel, folder: Path, *, strength: float = 0.5, **set
             if "lora_B" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * strength)
     model.peft_config["default"].base_model_name_or_path = base.id
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder), save_embedding_layers=False)  # else PEFT asks the Hub about the base
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's stub card
     return folder
 

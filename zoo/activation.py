@@ -10,6 +10,7 @@ Everything here is pure and works on plain lists of token ids.
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 
 class Behaviour(enum.Enum):
@@ -161,15 +162,17 @@ def active_mask(ids: Sequence[int], invocation: Sequence[int], convention: Conve
         case Behaviour.REFUSED:
             raise ValueError(f"{convention.engine} {convention.versions} refuses an activated LoRA")
         case Behaviour.ACTIVATED:
-            start = (
-                _backward_scan(ids, invocation)
-                if convention.rescans_suffix_only
-                else invocation_start(ids, invocation)
-            )
+            find = _backward_scan if convention.rescans_suffix_only else invocation_start
+            return _active_from(find(ids, invocation), len(ids), convention.shift)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _active_from(start: int | None, length: int, shift: int) -> list[bool]:
     if start is None:
-        return [False] * len(ids)
-    first = max(0, start + convention.shift)
-    return [position >= first for position in range(len(ids))]
+        return [False] * length
+    first = max(0, start + shift)
+    return [position >= first for position in range(length)]
 
 
 def _backward_scan(ids: Sequence[int], invocation: Sequence[int]) -> int | None:
@@ -193,8 +196,9 @@ def _backward_scan(ids: Sequence[int], invocation: Sequence[int]) -> int | None:
 def matcher_agrees(invocation: Sequence[int]) -> bool:
     """Whether llama-server's matcher finds this invocation wherever the rule does.
 
-    It can miss an occurrence when the last id stands elsewhere in the sequence, or directly after it; only
-    the first is a property of the invocation, so this is a necessary condition.
+    It can miss an occurrence when the last id stands elsewhere in the sequence, or when the prompt goes on
+    after it with an end of the sequence (`… b c` followed by `c`, or by `b c`); only the first is a property
+    of the invocation, so this is a necessary condition.
 
     Raises:
         ValueError: `invocation` is empty.

@@ -12,7 +12,6 @@ from typing import Any
 
 from zoo.errors import BaseMissingError, MissingExtraError
 from zoo.provenance import folder_digest, sha256_file
-from zoo.staging import staged_folder
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -76,7 +75,7 @@ def recorded_digest(target: Path) -> str:
 def _complete(target: Path) -> bool:
     record = _record(target)
     return record is not None and all(
-        (target / name).is_file() and (target / name).stat().st_size == record["sizes"][name]
+        (target / name).is_file() and (target / name).stat().st_size == record["sizes"].get(name)
         for name in record["files"]
     )
 
@@ -86,7 +85,9 @@ def _record(target: Path) -> dict[str, Any] | None:
         record = json.loads((target / RECORD_NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None
+    return record if all(isinstance(record.get(part), dict) for part in ("files", "sizes")) else None
 
 
 def _gguf_path() -> Path:
@@ -105,6 +106,8 @@ def _gguf_path() -> Path:
 def _convert(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from zoo.staging import staged_folder
 
     with staged_folder(target, replace=True) as stage:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)

@@ -5,7 +5,8 @@ its tokenizer and template files. Only `load_model` loads weights.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -229,17 +230,36 @@ def load_model(base: BaseModel, *, dtype: Dtype = "float32", device: str = "cpu"
         BaseMissingError: transformers cannot load the folder.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base.folder, dtype=getattr(torch, dtype), trust_remote_code=False, local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise BaseMissingError(f"the base model {base.id} does not load: {str(error)[:200]}") from error
+        with _without_bar():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                base.folder, dtype=getattr(torch, dtype), trust_remote_code=False, local_files_only=True
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BaseMissingError(f"the base model {base.id} does not load: {reason}") from error
     model.requires_grad_(False)
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Keeps transformers' own progress bar off stderr, where ours may be."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _is_embedding(name: str) -> bool:
@@ -250,6 +270,6 @@ def _declared_id(folder: Path) -> str:
     """The Hub id a local folder says it is a copy of, else the folder's name."""
     try:
         declared = json.loads((folder / "config.json").read_bytes()).get("_name_or_path", "")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         declared = ""
     return declared if isinstance(declared, str) and declared.count("/") == 1 else folder.resolve().name

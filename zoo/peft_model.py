@@ -6,17 +6,29 @@ call raises: every later call then runs with stale offsets. And a call that does
 Source: peft 0.21.2, tuners/lora/model.py, `_enable_peft_forward_hooks`; facts measured by running it.
 """
 
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import DefectError, RefusedError
+from zoo.adapter import WEIGHTS_NAME
+from zoo.errors import DefectError, RefusedError, UndecidedError
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
     from transformers import DynamicCache, PreTrainedModel
+
+# What PEFT may raise on a malformed adapter; MemoryError is not among them.
+_LOAD_ERRORS = (
+    ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError, AssertionError, OSError,
+    re.error,
+)  # fmt: skip
+# peft 0.21.2, peft_model.py, only warns of it, though the adapter is incomplete then
+_MISSING = "Found missing adapter keys"
+_CALL_STATE = frozenset({"alora_offsets", "adapter_names"})
 
 
 def attach(
@@ -25,34 +37,47 @@ def attach(
     """Puts the adapter in `folder` onto a base model, in place.
 
     Args:
-        model: the base; its linear layers are wrapped, its weights are not changed.
+        model: the base; its linear layers are wrapped. Some initialisations change its weights too.
         folder: an adapter folder that passed the static checks (PEFT sets no bounds of its own).
         name: the adapter's name in the PEFT model.
         trainable: whether its weights take gradients.
 
     Raises:
-        RefusedError: ZP001, PEFT cannot load it.
+        RefusedError: ZP001, PEFT cannot load it, or leaves a part of it at its initial value.
+        UndecidedError: the device has too little memory.
     """
+    import torch
     from peft import PeftModel, PeftModelForCausalLM
+    from safetensors import SafetensorError
 
+    if not (folder / WEIGHTS_NAME).is_file():  # PEFT would look for a pickle, then on the Hub
+        raise _refused(folder, f"it holds no {WEIGHTS_NAME}")
     device = next(model.parameters()).device
     try:
-        attached = PeftModel.from_pretrained(
-            model, folder, adapter_name=name, is_trainable=trainable, torch_device=str(device)
-        )
-    except (ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise RefusedError(
-            f"PEFT does not load {folder.name}: {str(error)[:200]}",
-            code="ZP001",
-            hint="zoo validate --static",
-        ) from error
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            attached = PeftModel.from_pretrained(
+                model, folder, adapter_name=name, is_trainable=trainable, torch_device=str(device)
+            )
+    except torch.OutOfMemoryError as error:
+        raise UndecidedError(f"no memory on {device} for the adapter {folder.name}") from error
+    except (*_LOAD_ERRORS, SafetensorError) as error:
+        raise _refused(folder, " ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
+    if lacking := [str(one.message) for one in said if _MISSING in str(one.message)]:
+        raise _refused(folder, f"weights are missing and would stay as initialised: {lacking[0][:200]}")
     if not isinstance(attached, PeftModelForCausalLM):
         raise RefusedError(
             f"PEFT loads {folder.name} as {type(attached).__name__}, which never activates an aLoRA",
-            code="ZC002",
+            code="ZP001",
             hint='set "task_type": "CAUSAL_LM"',
         )
     return attached
+
+
+def _refused(folder: Path, why: str) -> RefusedError:
+    return RefusedError(
+        f"PEFT does not load {folder.name}: {why}", code="ZP001", hint="zoo validate --static"
+    )
 
 
 @contextmanager
@@ -62,12 +87,12 @@ def guarded(model: "PeftModel") -> Iterator[None]:
     Raises:
         DefectError: hooks were already there at the start: an earlier call ran without this guard.
     """
-    if count := _offset_hooks(model):
+    if count := offset_hooks(model):
         raise DefectError(f"{count} stale PEFT hooks with old activation offsets are registered")
     try:
         yield
     finally:
-        _offset_hooks(model, remove=True)
+        offset_hooks(model, remove=True)
 
 
 def forward(
@@ -109,6 +134,87 @@ def forward(
     return logits
 
 
+def forward_by_rule(
+    model: "PeftModel",
+    ids: "Tensor",
+    *,
+    attention_mask: "Tensor | None" = None,
+    position_ids: "Tensor | None" = None,
+    cache: "DynamicCache | None" = None,
+) -> "Tensor":
+    """One forward pass without gradients in which PEFT itself looks for the invocation, as users call it.
+
+    This is what a conformance run tests; anything that must be right uses `forward`.
+
+    Args:
+        model: from `attach`.
+        ids: int64 `[batch, tokens]`; the whole invocation must be in them, not in the cache.
+        attention_mask: int64 `[batch, cached + tokens]`, 1 where there is a token.
+        position_ids: int64 `[batch, tokens]`.
+        cache: KV of earlier tokens; extended in place.
+
+    Returns:
+        Logits, float `[batch, tokens, vocabulary]`, in the model's dtype.
+    """
+    import torch
+
+    with torch.no_grad(), guarded(model):
+        output = model(
+            input_ids=ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=0,
+        )
+    logits: Tensor = output.logits
+    return logits
+
+
+def generate(
+    model: "PeftModel",
+    ids: "Tensor",
+    *,
+    attention_mask: "Tensor",
+    max_new_tokens: int,
+    end_ids: Sequence[int],
+    pad_id: int,
+    cache: "DynamicCache | None" = None,
+) -> "Tensor":
+    """Greedy decoding through PEFT's own `generate`, which looks for the invocation in `ids`.
+
+    The ids go in as `input_ids`: as `inputs` PEFT would not find them and run the base model.
+
+    Args:
+        model: from `attach`.
+        ids: int64 `[batch, tokens]`, the whole prompts, those in `cache` included.
+        attention_mask: int64 `[batch, tokens]`, 1 where there is a token. Always needed: where the padding
+            id also ends a turn, generate would guess wrongly.
+        max_new_tokens: decoded at most.
+        end_ids: ids that end a row.
+        pad_id: fills rows that ended.
+        cache: the base model's KV of a prefix of `ids` that ends before the invocation; extended in place.
+
+    Returns:
+        Prompts and decoded tokens, int64 `[batch, tokens + decoded]`.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    # of our own: the base's generation_config may sample, penalise repetition, or stop at other tokens
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=list(end_ids) or None,
+        pad_token_id=pad_id,
+    )
+    with torch.no_grad(), guarded(model):
+        made: Tensor = model.generate(  # type: ignore[no-untyped-call]
+            input_ids=ids, attention_mask=attention_mask, generation_config=config, past_key_values=cache
+        )
+    return made
+
+
 @contextmanager
 def base_only(model: "PeftModel") -> Iterator[None]:
     """The base model in the block: every adapter off."""
@@ -116,7 +222,16 @@ def base_only(model: "PeftModel") -> Iterator[None]:
         yield
 
 
-def _offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
+def offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
+    """Counts the hooks in which PEFT keeps one call's offsets or row names; between calls there are none.
+
+    Args:
+        model: from `attach`.
+        remove: also removes them.
+
+    Returns:
+        How many there were.
+    """
     from functools import partial
 
     from peft.tuners.lora.layer import LoraLayer
@@ -129,7 +244,7 @@ def _offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
         stale = [
             key
             for key, hook in hooks.items()
-            if isinstance(hook, partial) and "alora_offsets" in (hook.keywords or {})
+            if isinstance(hook, partial) and not _CALL_STATE.isdisjoint(hook.keywords)
         ]
         count += len(stale)
         if remove:

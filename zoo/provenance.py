@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Not part of the payload: the lock names the payload, and a card may be edited on the Hub afterwards.
 OUTSIDE_PAYLOAD = frozenset({"README.md", "zoo.lock.json", ".gitattributes"})
+# What git and the Hub client keep inside a folder that they fetched.
+BOOKKEEPING = frozenset({".git", ".cache"})
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -28,7 +30,7 @@ def payload_digests(root: Path) -> dict[str, str]:
     return {
         name: sha256_file(root / name)
         for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-        if name not in OUTSIDE_PAYLOAD
+        if name not in OUTSIDE_PAYLOAD and name.partition("/")[0] not in BOOKKEEPING
     }
 
 
@@ -40,12 +42,16 @@ def folder_digest(digests: Mapping[str, str]) -> str:
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Installed versions of packages by name; one that is missing is left out."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError, distribution
 
     found = {}
     for name in names:
         try:
-            found[name] = version(name)
+            installed = distribution(name)
         except PackageNotFoundError:
             continue
+        # the version's line alone: parsing all of a long description as an e-mail costs more than the rest
+        lines = (installed.read_text("METADATA") or "").splitlines()
+        stated = next((line for line in lines if line.startswith("Version: ")), "")
+        found[name] = stated.removeprefix("Version: ") or installed.version
     return found

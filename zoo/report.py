@@ -143,10 +143,12 @@ class Report:
     def status(self) -> Status:
         """The verdict: a crash outranks a failure, which outranks incompleteness."""
         seen = {self._grade(result) for result in self.results}
+        if all(isinstance(result.outcome, Skipped) for result in self.results):
+            return "incomplete"  # nothing ran, whatever may be skipped
         for status in ("crashed", "failed", "incomplete", "passed"):
             if status in seen:
                 return status
-        return "incomplete"  # nothing ran
+        return "incomplete"
 
     def _grade(self, result: Result) -> Status:
         match result.outcome:

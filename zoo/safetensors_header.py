@@ -121,6 +121,7 @@ def _tensor(name: str, entry: object, data_begin: int, path: Path) -> TensorInfo
             dtype in _ITEM_BYTES
             and len(shape) <= MAX_DIMENSIONS
             and all(isinstance(d, int) and not isinstance(d, bool) and 0 <= d < 2**31 for d in shape)
+            and not isinstance(begin, bool)
             and 0 <= begin <= end
         ):
             if math.prod(shape) * _ITEM_BYTES[dtype] != end - begin:

@@ -7,6 +7,7 @@ worst a hidden `.NAME.zoo-PID-*` folder beside it, which the next run removes.
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -70,7 +71,7 @@ def check_target(target: Path, *, replace: bool = False) -> None:
 
 def remove_leftovers(target: Path) -> None:
     """Removes the stages that killed processes of this machine left beside `target`."""
-    for leftover in target.parent.glob(f".{target.name}{_MARK}*-*"):
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}{_MARK}*-*"):
         owner = leftover.name.rpartition(_MARK)[2].partition("-")[0]
         if owner.isdigit() and not _alive(int(owner)):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -1,19 +1,25 @@
 """Renders chat templates in a process of its own, with a limit on time, memory and output.
 
 jinja2's sandbox stops attribute tricks, not nested loops or giant strings, so a template from a
-repository is never rendered in the process that holds anything. Run as `python -m zoo.template_sandbox`
-it reads one JSON request from stdin and answers on stdout; `render` is the caller's side.
+repository is never rendered in the process that holds anything. Run as a script, this file reads one JSON
+request from stdin and answers on stdout; `render` is the caller's side. The process is isolated (-I -S): of
+what is installed it sees the folders on its command line, which are jinja2's, and it starts in a third of
+the time. So nothing of zoo is imported at the top here.
 The environment (flags, extensions, filters) is that of transformers 5.23.0,
 utils/chat_template_utils.py, `_compile_jinja_template`, so that the text is the same.
 """
 
 import json
-import subprocess
+import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from zoo.errors import RefusedError
+if TYPE_CHECKING:
+    from zoo.errors import RefusedError
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 CPU_SECONDS = 10
 MEMORY_BYTES = 1 << 30
@@ -34,14 +40,22 @@ def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
     Raises:
         RefusedError: ZT001, the template fails, or breaks a limit.
     """
+    import subprocess
+
     if len(template.encode()) > MAX_TEMPLATE_BYTES:
         raise _refused(f"is larger than {MAX_TEMPLATE_BYTES:,} bytes")
     request = json.dumps({"template": template, "contexts": list(contexts)}).encode()
-    # -P keeps the current folder off sys.path: an adapter folder must not shadow a module
-    command = [sys.executable, "-P", "-m", "zoo.template_sandbox"]
+    command = [sys.executable, "-I", "-S", __file__, *_template_engine()]
     limit_seconds = CPU_SECONDS + 20  # wall clock, for a machine that is busy
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=limit_seconds, check=False)
+        done = subprocess.run(
+            command,
+            input=request,
+            capture_output=True,
+            timeout=limit_seconds,
+            check=False,
+            env=_environment(),
+        )
     except subprocess.TimeoutExpired:
         raise _refused("takes too long to render") from None
     if done.returncode != 0:
@@ -53,7 +67,23 @@ def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
     return texts
 
 
-def _refused(what: str) -> RefusedError:
+def _template_engine() -> list[str]:
+    """The folders that hold jinja2 and the one package it needs."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    origins = [spec.origin for name in ("jinja2", "markupsafe") if (spec := find_spec(name)) and spec.origin]
+    return sorted({str(Path(origin).parents[1]) for origin in origins})
+
+
+def _environment() -> dict[str, str]:
+    """What an interpreter needs to start, and nothing else: access tokens stand in the environment."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+
+
+def _refused(what: str) -> "RefusedError":
+    from zoo.errors import RefusedError
+
     return RefusedError(
         f"the chat template {what}", code="ZT001", hint="compare it with the base model's own"
     )
@@ -69,6 +99,17 @@ def _limit() -> None:
 
 
 def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
+    compiled = _jinja().from_string(request["template"])
+    texts, size_bytes = [], 0
+    for context in request["contexts"]:
+        texts.append(compiled.render(**context))
+        size_bytes += len(texts[-1])
+        if size_bytes > MAX_OUTPUT_BYTES:
+            raise ValueError(f"more than {MAX_OUTPUT_BYTES:,} characters of output")
+    return {"texts": texts}
+
+
+def _jinja() -> "ImmutableSandboxedEnvironment":
     import jinja2
     from jinja2.ext import Extension, loopcontrols
     from jinja2.parser import Parser
@@ -79,9 +120,14 @@ def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
 
         tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
 
-        def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        def parse(self, parser: Parser) -> jinja2.nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            # a call block, as upstream's: what is set inside stays inside
+            return jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
+
+        def _body(self, caller: Callable[[], str]) -> str:
+            return caller()
 
     def raise_exception(message: str) -> None:
         raise jinja2.exceptions.TemplateError(message)
@@ -108,19 +154,13 @@ def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = strftime_now
-    compiled = environment.from_string(request["template"])
-    texts, size_bytes = [], 0
-    for context in request["contexts"]:
-        texts.append(compiled.render(**context))
-        size_bytes += len(texts[-1])
-        if size_bytes > MAX_OUTPUT_BYTES:
-            raise ValueError(f"more than {MAX_OUTPUT_BYTES:,} characters of output")
-    return {"texts": texts}
+    return environment
 
 
 def main() -> None:
     """Answers one request on stdin; a template's own failure is an answer, not an exit code."""
     _limit()
+    sys.path.extend(sys.argv[1:])
     try:
         answer = _serve(json.load(sys.stdin))
     except MemoryError:

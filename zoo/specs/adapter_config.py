@@ -38,8 +38,8 @@ class AdapterConfig(BaseModel):
     lora_alpha: Finite = 8
     lora_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     use_rslora: StrictBool = False
-    rank_pattern: dict[Name, Rank] = Field(default_factory=dict, max_length=MAX_MODULES)
-    alpha_pattern: dict[Name, Finite] = Field(default_factory=dict, max_length=MAX_MODULES)
+    rank_pattern: dict[Name, Rank] = Field(default={}, max_length=MAX_MODULES)
+    alpha_pattern: dict[Name, Finite] = Field(default={}, max_length=MAX_MODULES)
     target_modules: Annotated[list[Name], Field(max_length=MAX_MODULES)] | Name | None = None
     exclude_modules: Annotated[list[Name], Field(max_length=MAX_MODULES)] | Name | None = None
     fan_in_fan_out: StrictBool = False

@@ -87,8 +87,8 @@ class BehaviourRecord(_Closed):
     status: Literal["unverified", "measured"] = "unverified"
     data_sha256: Sha256 | None = None
     samples: int = 0
-    agreement: dict[str, float] = Field(default_factory=dict)
-    accuracy: dict[str, float] = Field(default_factory=dict)
+    agreement: dict[str, float] = {}
+    accuracy: dict[str, float] = {}
     trivial: float | None = None
 
 

@@ -52,7 +52,7 @@ class InvocationSpec(_Closed):
 class GatePolicy(_Closed):
     """What the author allows to stay unchecked: code to reason."""
 
-    allowed_skips: dict[Annotated[str, Field(pattern=r"^Z[A-Z]\d{3}$")], Line] = Field(default_factory=dict)
+    allowed_skips: dict[Annotated[str, Field(pattern=r"^Z[A-Z]\d{3}$")], Line] = {}
 
 
 class ReleaseSpec(_Closed):
@@ -68,15 +68,15 @@ class ReleaseSpec(_Closed):
     """
 
     format: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,95}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}$")]
     version: Annotated[str, Field(pattern=SEMVER)] = "0.1.0"
     base: BaseRef
     invocation: InvocationSpec
     license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")] = "apache-2.0"
     languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = Field(default_factory=lambda: ["en"])
     description: Annotated[str, Field(max_length=5000)] = ""
-    training_data: list[Line] = Field(default_factory=list)
-    samples: list[list["Message"]] = Field(default_factory=list, max_length=100)
+    training_data: list[Line] = []
+    samples: list[list["Message"]] = Field(default=[], max_length=100)
     gate: GatePolicy = GatePolicy()
 
 

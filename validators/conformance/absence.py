@@ -1,0 +1,59 @@
+"""Prompts without the invocation: the adapter must be the base model, bit for bit."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo import peft_model
+from zoo.activation import occurrences
+from zoo.prompts import Prompt
+from zoo.validators.conformance.evidence import LogitDrift, logit_drift
+from zoo.validators.conformance.kv import KvDifference, empty_cache, first_difference, prefix_kv
+from zoo.validators.conformance.stepping import run_base
+
+if TYPE_CHECKING:
+    from zoo.validators.conformance.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """One row without a full occurrence.
+
+    Attributes:
+        what: how it lacks the invocation.
+        logits: PEFT's logits against the base's; None when bitwise equal.
+        kv: PEFT's KV against the base's; None when bitwise equal.
+    """
+
+    what: str
+    logits: LogitDrift | None
+    kv: KvDifference | None
+
+
+def absences(session: "Session", prompt: Prompt) -> list[Absence]:
+    """Runs rows made from one prompt that hold no full occurrence, through PEFT's own rule and the base."""
+    found = []
+    for what, row in without(prompt, session.invocation):
+        ids, ours, theirs = session.tensor([row]), empty_cache(), empty_cache()
+        base = run_base(session.model, ids, ours)
+        peft = peft_model.forward_by_rule(session.peft, ids, cache=theirs)
+        kv = first_difference(prefix_kv(theirs, len(row)), prefix_kv(ours, len(row)))
+        found.append(Absence(what=what, logits=logit_drift(peft, base), kv=kv))
+    return found
+
+
+def without(prompt: Prompt, invocation: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """Rows of a prompt's own ids in which the invocation does not occur, each with what was done."""
+    ids = list(prompt.ids)
+    first = occurrences(ids, invocation)[0]
+    cut = first + len(invocation) - 1
+    rows = {
+        "cut before the invocation": ids[:first],
+        "cut inside the invocation": ids[:cut],
+        "first token of the invocation missing": ids[:first] + ids[first + 1 : first + len(invocation)],
+    }
+    seen: list[list[int]] = []
+    for what, row in rows.items():
+        if row and row not in seen and not occurrences(row, invocation):
+            seen.append(row)
+            yield what, row
