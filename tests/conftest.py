@@ -11,7 +11,8 @@ from zoo.models import DEFAULT, BaseModel, resolve
 
 INVOCATION_TEXT = "<|im_start|>check\n"
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -32,7 +33,10 @@ def build_tiny_base(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    words = "user assistant system check the passage answers question yes no relevant context <req>: requirements> "
+    words = (
+        "user assistant system check the passage answers question yes no relevant context "
+        "<req>: requirements> "
+    )
     tokenizer.train_from_iterator([words * 20], trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))

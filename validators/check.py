@@ -1,7 +1,7 @@
 """What a check is, and what it may look at."""
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +15,9 @@ from zoo.report import Finding
 if TYPE_CHECKING:
     from zoo.prompts import Conversation, Invocation, Prompt, Prompter
     from zoo.validators.conformance.session import Session
+    from zoo.validators.folder import Entry
+    from zoo.validators.payload import Payload
+    from zoo.validators.rendering import Rendering
 
 
 class Need(enum.Enum):
@@ -97,6 +100,17 @@ class Context:
                 return "" if self.device.startswith("cuda") else "no GPU was asked for (--device cuda)"
 
     @cached_property
+    def entries(self) -> Sequence["Entry"]:
+        """What lies in the adapter folder.
+
+        Raises:
+            RefusedError: ZF004, too much to look at.
+        """
+        from zoo.validators.folder import entries
+
+        return entries(self.repo.root)
+
+    @cached_property
     def known_base(self) -> BaseModel:
         """The base model.
 
@@ -135,13 +149,22 @@ class Context:
         return Invocation(text=self.prompter.decode(ids), ids=ids, position=Position.AFTER_PROMPT)
 
     @cached_property
-    def samples(self) -> Sequence["Conversation"]:
-        """Conversations to render: the release's own samples, then a fixed corpus of awkward ones."""
-        from zoo.validators.corpus import CONVERSATIONS
+    def rendering(self) -> "Rendering":
+        """The samples under the base's chat template, invocation included, rendered in one go.
+
+        Raises:
+            RefusedError: ZT001, the template does not render.
+        """
+        from zoo.validators.rendering import render_samples
 
         own = self.repo.release.samples if self.repo.release else []
         written = [[message.model_dump() for message in sample] for sample in own]
-        return [*written, *CONVERSATIONS]
+        return render_samples(self.prompter, self.invocation, written)
+
+    @property
+    def samples(self) -> Sequence["Conversation"]:
+        """The conversations of `rendering`: the release's own samples, then a fixed awkward corpus."""
+        return self.rendering.conversations
 
     @cached_property
     def prompts(self) -> Sequence["Prompt"]:
@@ -150,7 +173,28 @@ class Context:
         Raises:
             RefusedError: ZI004, the invocation is missing from one of them.
         """
-        return self.prompter.prompts(self.samples, self.invocation)
+        return [
+            self.prompter.locate(text, self.invocation, label=f"conversation {index}")
+            for index, text in enumerate(self.rendering.texts)
+        ]
+
+    @cached_property
+    def payloads(self) -> Mapping[str, "Payload"]:
+        """What the numbers of each tensor look like, by tensor name; the file is read once, in pieces.
+
+        Raises:
+            RefusedError: ZF003, the weights are not a well-formed safetensors file.
+        """
+        from zoo.validators.payload import inspect_file
+
+        return inspect_file(self.repo.weights_path, self.repo.tensors)
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """The sha256 of every payload file, by relative path."""
+        from zoo.provenance import payload_digests
+
+        return payload_digests(self.repo.root)
 
     @cached_property
     def session(self) -> "Session":

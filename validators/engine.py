@@ -31,12 +31,12 @@ def run_checks(context: Context, checks: Iterable[Check]) -> Iterator[Result]:
 
 
 def _outcome(context: Context, check: Check, failed: set[str]) -> Outcome:
-    blocking = [code for code in check.requires if code in failed]
-    if blocking:
-        return Skipped(reason=f"{', '.join(blocking)} did not pass")
     for need in check.needs:
         if reason := context.unavailable(need):
             return Skipped(reason=f"needs {need.value}: {reason}")
+    blocking = [code for code in check.requires if code in failed]
+    if blocking:
+        return Skipped(reason=f"{', '.join(blocking)} did not pass")
     try:
         if check.unless and (reason := check.unless(context)):
             return NotApplicable(reason=reason)
@@ -47,6 +47,8 @@ def _outcome(context: Context, check: Check, failed: set[str]) -> Outcome:
         return Skipped(reason=error.message, hint=error.hint)
     except MemoryError:
         return Skipped(reason="out of memory")
+    except OSError as error:  # the disk or a permission, not the adapter and not zoo
+        return Skipped(reason=f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except Exception as error:  # a check that fails is a defect of ours, reported and survived
         return Crashed(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
     measured = {item.name: item.value for item in said if isinstance(item, Measurement)}

@@ -20,6 +20,10 @@ CARD_NAME = "README.md"
 IO_NAME = "io.yaml"
 NOTES_NAME = "NOTES.md"
 
+# Written by machines: a file of these that differs from its record is not what the evidence is about.
+# Everything else (zoo.yaml, io.yaml, notes, a licence) is the author's, who may edit it afterwards.
+MADE = frozenset({CONFIG_NAME, WEIGHTS_NAME, "conformance.safetensors"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRepo:

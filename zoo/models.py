@@ -16,6 +16,7 @@ from zoo import embedded
 from zoo.errors import BaseMissingError, NotFoundError, SpecError
 from zoo.provenance import folder_digest, sha256_bytes, sha256_file
 from zoo.safetensors_header import TensorInfo, read_header
+from zoo.threads import settle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -233,6 +234,8 @@ def load_model(base: BaseModel, *, dtype: Dtype = "float32", device: str = "cpu"
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    if device == "cpu":
+        settle()
     try:
         with _without_bar():
             model: Any = AutoModelForCausalLM.from_pretrained(

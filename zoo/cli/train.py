@@ -63,7 +63,7 @@ def train(
         plan = plan_training(data, **what)
         typer.echo(json.dumps(plan.to_document(), indent=2) if as_json else "\n".join(plan.lines()))
         return
-    about = {"version": version, "license": license_, "description": description}
+    about: dict[str, Any] = {"version": version, "license": license_, "description": description}
     with shown(quiet=quiet) as progress:
         done = run(
             data, out, name=name or out.name, **about, **what, device=device, dtype=dtype, progress=progress

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.adapter import CARD_NAME, LOCK_NAME, RELEASE_NAME, WEIGHTS_NAME, AdapterRepo
+from zoo.adapter import CARD_NAME, LOCK_NAME, MADE, RELEASE_NAME, AdapterRepo
 from zoo.cards.card import recorded_report, render_card
 from zoo.errors import DefectError, NotFoundError, RefusedError, SpecError, UndecidedError, ZooError
-from zoo.layouts import CONFIG_NAME
 from zoo.progress import Progress, silent
 from zoo.provenance import OUTSIDE_PAYLOAD, folder_digest, payload_digests, sha256_bytes
 from zoo.render.json import from_document, to_document
@@ -27,10 +26,6 @@ from zoo.specs.release import ReleaseSpec
 from zoo.staging import remove_leftovers
 from zoo.validators.folder import entries
 from zoo.validators.validate import validate
-
-# Written by machines: the lock's digest of them stands, and one that does not fit is a finding. Everything
-# else (zoo.yaml, io.yaml, notes, a licence) is the author's, who may edit it after the lock was made.
-MADE = frozenset({CONFIG_NAME, WEIGHTS_NAME, "conformance.safetensors"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ def parse_yaml(raw: bytes, *, name: str, code: str = "") -> Any:
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+            if self.check_event(yaml.events.AliasEvent):
                 raise yaml.YAMLError("aliases are not allowed")
             return super().compose_node(parent, index)
 

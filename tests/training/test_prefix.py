@@ -1,0 +1,201 @@
+"""The gradients of a step on cached prefixes against PEFT's own full pass, which finds the offsets itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import MistralConfig, MistralForCausalLM
+
+from tests.training.conftest import Write, task
+from zoo.models import BaseModel, load_model
+from zoo.peft_model import attach, forward
+from zoo.prompts import Invocation, Prompter
+from zoo.training.dataset import Encoded, encode, read_dataset
+from zoo.training.prefix import PrefixStore, answer_logits
+
+TOLERANCE = 1e-5
+ROWS = [0, 1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def samples(write: Write, prompter: Prompter, invocation: Invocation) -> list[Encoded]:
+    """Prompts and answers of different lengths, and one prompt that begins with the invocation."""
+    lines = task(4)
+    lines[1]["answer"] = "no relevant passage"
+    found = encode(read_dataset(write(lines)).samples, prompter, invocation, name="d", max_tokens=500)
+    found[4] = Encoded(line=5, prefix=(), lead=found[4].lead, answer=found[4].answer)
+    assert len({len(s.prefix) for s in found}) > 2
+    return found
+
+
+@pytest.fixture
+def model(tiny_base: BaseModel, invocation: Invocation, make_adapter: Callable[..., Path]) -> PeftModel:
+    folder = make_adapter(
+        "alora",
+        alora_invocation_tokens=list(invocation.ids),
+        target_modules=["q_proj", "k_proj", "v_proj", "down_proj"],
+    )
+    attached: PeftModel = attach(load_model(tiny_base), folder, trainable=True).eval()
+    return attached
+
+
+def gradients(model: PeftModel, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    assert len(found) == 2 * 2 * 4  # A and B, two layers, four modules: nothing of the base
+    return found
+
+
+def full_pass(model: PeftModel, samples: list[Encoded], rows: list[int]) -> Tensor:
+    """PEFT alone: whole sequences, padded on the right, no offsets given."""
+    whole = [samples[row].prefix + samples[row].lead + samples[row].answer for row in rows]
+    width = max(map(len, whole))
+    ids = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in whole])
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in whole])
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    losses = []
+    for row, (ids_, line) in enumerate(zip(whole, logits, strict=True)):
+        answer = samples[rows[row]].answer
+        predicted = line[len(ids_) - len(answer) - 1 : len(ids_) - 1]
+        losses.append(cross_entropy(predicted, torch.tensor(answer), reduction="sum"))
+    return torch.stack(losses).sum()
+
+
+def cached(store: PrefixStore, rows: list[int]) -> Tensor:
+    pairs = zip(rows, answer_logits(store, rows), strict=True)
+    return torch.stack(
+        [cross_entropy(x, torch.tensor(store.samples[row].answer), reduction="sum") for row, x in pairs]
+    ).sum()
+
+
+def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).norm() / b[name].norm()) for name in a)
+
+
+def test_gradients_are_those_of_the_full_pass(model: PeftModel, samples: list[Encoded]) -> None:
+    reference = full_pass(model, samples, ROWS)
+    expected = gradients(model, reference)
+    loss = cached(PrefixStore(model, samples), ROWS)
+    assert float(loss.detach()) == pytest.approx(float(reference.detach()), rel=1e-5)
+    assert largest_difference(gradients(model, loss), expected) <= TOLERANCE
+
+
+def test_control_an_adapted_prefix_has_other_gradients(model: PeftModel, samples: list[Encoded]) -> None:
+    expected = gradients(model, full_pass(model, samples, ROWS))
+    plain = gradients(model, cached(PrefixStore(model, samples, adapted=True), ROWS))
+    assert largest_difference(plain, expected) > 1e-2
+
+
+def test_control_an_activation_one_token_late_has_other_gradients(
+    model: PeftModel, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*args: object, offsets: list[int | None], **more: object) -> Tensor:
+        shifted = [n - 1 if n else n for n in offsets]
+        return forward(*args, offsets=shifted, **more)  # type: ignore[arg-type]
+
+    expected = gradients(model, full_pass(model, samples, ROWS))
+    monkeypatch.setattr("zoo.training.prefix.forward", late)
+    assert largest_difference(gradients(model, cached(PrefixStore(model, samples), ROWS)), expected) > 1e-2
+
+
+def test_control_positions_that_ignore_the_prefix_have_other_gradients(
+    model: PeftModel, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_zero(*args: object, position_ids: Tensor | None = None, **more: object) -> Tensor:
+        if position_ids is not None:
+            position_ids = position_ids - position_ids[:, :1]
+        return forward(*args, position_ids=position_ids, **more)  # type: ignore[arg-type]
+
+    expected = gradients(model, full_pass(model, samples, ROWS))
+    monkeypatch.setattr("zoo.training.prefix.forward", from_zero)
+    assert largest_difference(gradients(model, cached(PrefixStore(model, samples), ROWS)), expected) > 1e-3
+
+
+def test_an_adapted_store_is_the_plain_lora(
+    model: PeftModel, samples: list[Encoded], tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    # "auto" would ask the Hub for the base's vocabulary size
+    model.save_pretrained(str(tmp_path / "lora"), save_embedding_layers=False)
+    config = tmp_path / "lora" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "alora_invocation_tokens": None}))
+    plain = PeftModel.from_pretrained(load_model(tiny_base), tmp_path / "lora")
+    store = PrefixStore(model, samples, adapted=True)
+    with torch.no_grad():
+        for row, logits in enumerate(answer_logits(store, ROWS)):
+            sample = samples[row]
+            ids = torch.tensor([sample.prefix + sample.lead + sample.answer])
+            whole = plain(input_ids=ids).logits[0, -len(sample.answer) - 1 : -1]
+            torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_base_pass_is_the_base_model(
+    model: PeftModel, samples: list[Encoded], tiny_base: BaseModel
+) -> None:
+    base = load_model(tiny_base)
+    with torch.no_grad():
+        given = answer_logits(PrefixStore(model, samples), ROWS, adapted=False)
+        for row, logits in enumerate(given):
+            sample = samples[row]
+            ids = torch.tensor([sample.prefix + sample.lead + sample.answer])
+            whole = base(input_ids=ids).logits[0, -len(sample.answer) - 1 : -1]
+            torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_steps_do_not_change_the_store(model: PeftModel, samples: list[Encoded]) -> None:
+    store = PrefixStore(model, samples)
+    store.fill()
+    before = {row: [(k.clone(), v.clone()) for k, v in store._layers(row)] for row in ROWS}
+    first = [x.detach() for x in answer_logits(store, ROWS)]
+    again = [x.detach() for x in answer_logits(store, ROWS)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    for row in ROWS:
+        for (keys, values), (old_keys, old_values) in zip(store._layers(row), before[row], strict=True):
+            assert torch.equal(keys, old_keys)
+            assert torch.equal(values, old_values)
+
+
+def test_a_budget_keeps_less_says_so_and_computes_the_same(model: PeftModel, samples: list[Encoded]) -> None:
+    notes: list[str] = []
+
+    def told(stage: str, *, done: int, total: int, note: str = "") -> None:
+        notes.append(note)
+
+    everything = PrefixStore(model, samples)
+    everything.fill()
+    tight = PrefixStore(model, samples, budget_bytes=everything.kept_bytes // 2)
+    tight.fill(told)
+    assert 0 < tight.kept_bytes <= everything.kept_bytes // 2
+    for a, b in zip(answer_logits(everything, ROWS), answer_logits(tight, ROWS), strict=True):
+        assert torch.equal(a, b)
+    assert "recomputed" in notes[-1]
+
+
+def test_a_sliding_window_shorter_than_a_prefix_is_batched_right() -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    base = MistralForCausalLM(config).eval()
+    samples = [
+        Encoded(line=1, prefix=tuple(range(5, 25)), lead=(1, 2), answer=(7, 3)),
+        Encoded(line=2, prefix=tuple(range(5, 10)), lead=(1, 2), answer=(8, 3)),
+    ]
+    wholes = [base(input_ids=torch.tensor([s.prefix + s.lead + s.answer])).logits[0, -3:-1] for s in samples]
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], alora_invocation_tokens=[1, 2])
+    model = get_peft_model(base, lora)  # B is zero: the base model
+    assert isinstance(model, PeftModel)
+    for logits, whole in zip(answer_logits(PrefixStore(model, samples), [0, 1]), wholes, strict=True):
+        torch.testing.assert_close(logits, whole, rtol=1e-5, atol=1e-5)

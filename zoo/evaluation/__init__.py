@@ -1,0 +1,1 @@
+"""What an adapter answers, and how often it is right."""

@@ -1,0 +1,1 @@
+"""Training and distillation of activated LoRAs on the base model's cached prefix."""

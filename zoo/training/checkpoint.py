@@ -1,0 +1,147 @@
+"""The state of an unfinished training run: weights, optimiser, step, on disk without pickle.
+
+A checkpoint is a folder that is replaced whole (`zoo.staging`), so a run that is killed at any moment finds
+either the last state or the one before.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError
+from zoo.staging import staged_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Where a run stood.
+
+    Attributes:
+        step: optimiser steps done.
+        losses: mean loss of every step so far, nats a token.
+        best: the score of the best weights so far, and the step they are from.
+        settings: what the run was started with; a resumed run must have the same.
+    """
+
+    step: int
+    losses: list[float]
+    best: tuple[float, int]
+    settings: Mapping[str, Any]
+
+
+def save(
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    parameters: Mapping[str, "Parameter"],
+    best: Mapping[str, "Tensor"],
+    optimizer: "Optimizer",
+) -> None:
+    """Writes a checkpoint, replacing the one in `folder`.
+
+    Raises:
+        OSError: the disk is full or not writable; the old checkpoint is still there.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
+    for name, parameter in parameters.items():
+        tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value).cpu().contiguous()
+    for name, tensor in best.items():
+        tensors[f"best/{name}"] = tensor.cpu().contiguous()
+    document = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "losses": checkpoint.losses,
+        "best": list(checkpoint.best),
+        "settings": dict(checkpoint.settings),
+        "threads": torch.get_num_threads(),
+    }
+    with staged_folder(folder, replace=True) as stage:
+        save_file(tensors, stage / "state.safetensors")
+        (stage / "state.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def restore_threads(folder: Path) -> None:
+    """Sets torch's thread count to that of the unfinished run in `folder`, if there is one.
+
+    Sums are rounded in the order in which threads take them: with another count the losses would differ in
+    their last digits. To be called before anything is computed.
+    """
+    import torch
+
+    path = folder / "state.json"
+    if path.is_file():
+        torch.set_num_threads(json.loads(path.read_text(encoding="utf-8"))["threads"])
+
+
+def load(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    parameters: Mapping[str, "Parameter"],
+    optimizer: "Optimizer",
+) -> tuple[Checkpoint, dict[str, "Tensor"]] | None:
+    """Restores weights, optimiser and random state from a checkpoint, if there is one.
+
+    Args:
+        folder: where `save` wrote.
+        settings: of the run that resumes.
+        parameters: filled in place.
+        optimizer: over these parameters; its state is filled.
+
+    Returns:
+        The checkpoint and the best weights, or None when there is none.
+
+    Raises:
+        UsageError: ZD004, the unfinished run was started with other settings or data.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    path = folder / "state.json"
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    changed = sorted(
+        key
+        for key in {*settings, *document["settings"]}
+        if settings.get(key) != document["settings"].get(key)
+    )
+    if changed or document["format"] != FORMAT:
+        raise UsageError(
+            f"{folder} holds an unfinished run with another {', '.join(changed) or 'format'}",
+            hint=f"run it with the same options to resume, or remove {folder} to begin anew",
+            code="ZD004",
+        )
+    tensors = load_file(folder / "state.safetensors")
+    torch.set_rng_state(tensors.pop("rng"))
+    best: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        if kind == "best":
+            best[name] = tensor
+        elif kind == "weight":
+            parameters[name].data.copy_(tensor)
+        else:
+            field, _, name = name.partition("/")
+            # AdamW keeps its step count on the host, its moments beside the weights
+            device = "cpu" if field == "step" else parameters[name].device
+            optimizer.state[parameters[name]][field] = tensor.to(device)
+    score, at = document["best"]
+    found = Checkpoint(
+        step=document["step"], losses=document["losses"], best=(score, at), settings=document["settings"]
+    )
+    return found, best

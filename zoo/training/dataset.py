@@ -1,0 +1,211 @@
+"""Training data: JSONL of chat messages and the expected answer, as samples and as token ids."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from zoo.errors import NotFoundError, RefusedError, SpecError
+from zoo.prompts import Invocation, Prompt, Prompter
+from zoo.provenance import sha256_bytes
+
+MAX_FILE_BYTES = 4_000_000_000
+MAX_LINE_BYTES = 4_000_000
+Truncation = Literal["error", "left"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One line of a data file.
+
+    Attributes:
+        line: 1-based line number, for messages to people.
+        messages: chat messages, each with `role` and `content`.
+        answer: what the model shall say after the invocation.
+        group: samples of one group never straddle training and held-out data; the line when not given.
+    """
+
+    line: int
+    messages: tuple[dict[str, str], ...]
+    answer: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A data file's samples, its name and its digest."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One sample as token ids.
+
+    Attributes:
+        line: of the data file.
+        prefix: everything before the invocation; its KV is the base model's.
+        lead: the invocation and what stands between it and the answer.
+        answer: the answer and the end-of-sequence token: the only ids that carry loss.
+    """
+
+    line: int
+    prefix: tuple[int, ...]
+    lead: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all."""
+        return len(self.prefix) + len(self.lead) + len(self.answer)
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Reads a JSONL file whole.
+
+    Each line is an object with `messages` (a list of `role` and `content`), `answer` (a string), and
+    optionally `group` (a string). Empty lines are passed over.
+
+    Raises:
+        NotFoundError: no such file.
+        SpecError: ZD001, naming the line that breaks the form; or no samples at all.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path} does not exist", hint="give a JSONL file of messages and answers")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise SpecError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes", code="ZD001")
+    content = path.read_bytes()
+    samples = tuple(
+        _sample(line, number, path.name)
+        for number, line in enumerate(content.split(b"\n"), start=1)
+        if line.strip()
+    )
+    if not samples:
+        raise SpecError(f"{path.name} holds no samples", code="ZD001")
+    return Dataset(name=path.name, samples=samples, sha256=sha256_bytes(content))
+
+
+def split(samples: Sequence[Sample], *, held_out: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Splits samples by group into a training and a held-out part.
+
+    Args:
+        samples: in file order; both parts keep it.
+        held_out: share of the groups that is held out, at least one group when above 0.
+        seed: of the draw.
+
+    Returns:
+        (training, held out).
+
+    Raises:
+        SpecError: ZD002, a part would be empty.
+    """
+    groups = sorted({sample.group for sample in samples})
+    count = max(1, round(held_out * len(groups))) if held_out > 0 else 0
+    chosen = set(random.Random(seed).sample(groups, min(count, len(groups))))
+    inside = [sample for sample in samples if sample.group not in chosen]
+    outside = [sample for sample in samples if sample.group in chosen]
+    if not inside:
+        raise SpecError(
+            f"holding out {held_out:.0%} of {len(groups)} groups leaves nothing to train on",
+            hint="give more samples, or held-out data of its own with --eval-data",
+            code="ZD002",
+        )
+    return inside, outside
+
+
+def encode(
+    samples: Sequence[Sample],
+    prompter: Prompter,
+    invocation: Invocation,
+    *,
+    name: str,
+    max_tokens: int,
+    truncate: Truncation = "error",
+) -> list[Encoded]:
+    """Renders and tokenises samples.
+
+    The answer is tokenised apart from the prompt, as it is at inference: the prompt's ids are given, the
+    answer's are generated.
+
+    Args:
+        samples: what to encode.
+        prompter: of the base model.
+        invocation: must occur in every prompt.
+        name: the file's name, for messages.
+        max_tokens: longest sample in tokens.
+        truncate: `error` refuses a longer sample; `left` cuts its context, never invocation or answer.
+
+    Raises:
+        RefusedError: ZI004 (invocation missing) or ZD003 (too long), naming file and line.
+    """
+    from zoo.specs.release import InvocationSpec
+
+    spec = InvocationSpec(text=invocation.text, position=invocation.position)
+    texts = prompter.texts([sample.messages for sample in samples], spec)
+    encoded = []
+    for sample, text in zip(samples, texts, strict=True):
+        label = f"{name}, line {sample.line}"
+        prompt = prompter.locate(text, invocation, label=label)
+        answer = prompter.encode(sample.answer) + prompter.end_ids
+        encoded.append(_fit(prompt, answer, sample.line, label, max_tokens, truncate))
+    return encoded
+
+
+def _fit(
+    prompt: Prompt, answer: tuple[int, ...], line: int, label: str, max_tokens: int, truncate: Truncation
+) -> Encoded:
+    excess = len(prompt.ids) + len(answer) - max_tokens
+    prefix = prompt.prefix
+    if excess > 0 and truncate == "error":
+        raise RefusedError(
+            f"{label}: {len(prompt.ids) + len(answer):,} tokens are more than --max-tokens {max_tokens:,}",
+            hint="raise --max-tokens, or cut contexts from the left with --truncate left",
+            code="ZD003",
+        )
+    if excess > len(prefix):
+        raise RefusedError(
+            f"{label}: truncation to {max_tokens:,} tokens would cut the invocation or the answer",
+            hint="raise --max-tokens",
+            code="ZD003",
+        )
+    return Encoded(line=line, prefix=prefix[max(0, excess) :], lead=prompt.suffix, answer=answer)
+
+
+def _sample(raw: bytes, line: int, name: str) -> Sample:
+    if len(raw) > MAX_LINE_BYTES:
+        raise _broken(name, line, f"is longer than {MAX_LINE_BYTES:,} bytes")
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _broken(name, line, f"is not JSON ({str(error)[:60]})") from None
+    match document:
+        case {"messages": [_, *_] as messages, "answer": str(answer)} if answer:
+            group = document.get("group", f"line {line}")
+            if not isinstance(group, str):
+                raise _broken(name, line, "has a `group` that is not a string")
+            return Sample(
+                line=line,
+                messages=tuple(_message(message, name, line) for message in messages),
+                answer=answer,
+                group=group,
+            )
+    raise _broken(name, line, "wants `messages` (a list) and `answer` (a string that is not empty)")
+
+
+def _message(message: object, name: str, line: int) -> dict[str, str]:
+    match message:
+        case {"role": str(role), "content": str(content)} if role:
+            return {"role": role, "content": content}
+    raise _broken(name, line, "has a message without `role` and `content` as strings")
+
+
+def _broken(name: str, line: int, what: str) -> SpecError:
+    return SpecError(
+        f"{name}, line {line} {what}",
+        code="ZD001",
+        hint='a line looks like {"messages": [{"role": "user", "content": "…"}], "answer": "yes"}',
+    )
