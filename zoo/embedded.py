@@ -124,6 +124,8 @@ def _convert(source: Path, target: Path) -> None:
         config["_name_or_path"] = HUB_ID
         (stage / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         made = sorted(path for path in stage.iterdir() if path.is_file())
+        for path in made:
+            path.chmod(0o644)  # safetensors makes its file private; a shared cache is for everybody
         record = {
             "format": FORMAT,
             "source": SOURCE,

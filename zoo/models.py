@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import embedded
-from zoo.errors import BaseMissingError, NotFoundError, SpecError
+from zoo.errors import BaseMissingError, NotFoundError, SpecError, UndecidedError
 from zoo.provenance import folder_digest, sha256_bytes, sha256_file
 from zoo.safetensors_header import TensorInfo, read_header
 from zoo.threads import settle
@@ -204,7 +204,12 @@ def resolve(spec: str, *, revision: str = "") -> BaseModel:
     from zoo import hub
 
     name, _, wanted = spec.partition("@")
-    commit, folder = hub.download_base(name, wanted or revision)
+    try:
+        commit, folder = hub.download_base(name, wanted or revision)
+    except UndecidedError as error:
+        if name == embedded.HUB_ID:
+            error.hint = f"an embedded copy of its weights needs no Hub: --base {embedded.NAME}"
+        raise
     return BaseModel(id=name, revision=commit, folder=folder)
 
 

@@ -30,7 +30,7 @@ def convert(
     initial: Annotated[Path | None, typer.Option(help="Adapter before training (PiSSA, OLoRA).")] = None,
     recover: Annotated[Path | None, typer.Option(metavar="DATA", help="JSONL: distil, and measure.")] = None,
     eval_data: EvalData = None,
-    recover_steps: Annotated[int, typer.Option(min=1, help="Steps of the distillation.")] = 60,
+    recover_steps: Annotated[int, typer.Option(min=1, help="Steps of the distillation.")] = 100,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,

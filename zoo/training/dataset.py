@@ -13,6 +13,9 @@ from zoo.provenance import sha256_bytes
 
 MAX_FILE_BYTES = 4_000_000_000
 MAX_LINE_BYTES = 4_000_000
+ROLES = ("system", "developer", "user", "assistant", "tool", "document")
+KEYS = {"messages", "answer", "group"}
+RENDER_BATCH = 256  # one sandbox process renders so many prompts, far below its limit on output
 Truncation = Literal["error", "left"]
 
 
@@ -24,7 +27,8 @@ class Sample:
         line: 1-based line number, for messages to people.
         messages: chat messages, each with `role` and `content`.
         answer: what the model shall say after the invocation.
-        group: samples of one group never straddle training and held-out data; the line when not given.
+        group: samples of one group never straddle training and held-out data; a digest of the messages when
+            not given, so that the same prompt never stands on both sides.
     """
 
     line: int
@@ -145,7 +149,11 @@ def encode(
     from zoo.specs.release import InvocationSpec
 
     spec = InvocationSpec(text=invocation.text, position=invocation.position)
-    texts = prompter.texts([sample.messages for sample in samples], spec)
+    texts = [
+        text
+        for begin in range(0, len(samples), RENDER_BATCH)
+        for text in prompter.texts([s.messages for s in samples[begin : begin + RENDER_BATCH]], spec)
+    ]
     encoded = []
     for sample, text in zip(samples, texts, strict=True):
         label = f"{name}, line {sample.line}"
@@ -183,8 +191,10 @@ def _sample(raw: bytes, line: int, name: str) -> Sample:
     except (ValueError, RecursionError) as error:
         raise _broken(name, line, f"is not JSON ({str(error)[:60]})") from None
     match document:
-        case {"messages": [_, *_] as messages, "answer": str(answer)} if answer:
-            group = document.get("group", f"line {line}")
+        case {"messages": [_, *_] as messages, "answer": str(answer)} if answer.strip():
+            if unknown := sorted(document.keys() - KEYS):  # a misspelt `group` would leak unseen
+                raise _broken(name, line, f"has an unknown key {unknown[0]!r}")
+            group = document.get("group", sha256_bytes(json.dumps(messages, sort_keys=True).encode()))
             if not isinstance(group, str):
                 raise _broken(name, line, "has a `group` that is not a string")
             return Sample(
@@ -198,9 +208,9 @@ def _sample(raw: bytes, line: int, name: str) -> Sample:
 
 def _message(message: object, name: str, line: int) -> dict[str, str]:
     match message:
-        case {"role": str(role), "content": str(content)} if role:
+        case {"role": str(role), "content": str(content)} if role in ROLES:
             return {"role": role, "content": content}
-    raise _broken(name, line, "has a message without `role` and `content` as strings")
+    raise _broken(name, line, "has a message without a known `role` and `content` as a string")
 
 
 def _broken(name: str, line: int, what: str) -> SpecError:

@@ -45,7 +45,7 @@ class DistilSettings:
     """
 
     recipe: Recipe = field(
-        default_factory=lambda: Recipe(steps=60, learning_rate=3e-4, warmup=5, check_every=5)
+        default_factory=lambda: Recipe(steps=100, batch=8, micro_batch=8, warmup=8, check_every=10)
     )
     label_weight: float = 0.0
     data: DataSettings = field(default_factory=lambda: DataSettings(held_out=0.3, validation=0.15))
@@ -146,7 +146,7 @@ def _columns_before(
     options: Sequence[tuple[int, ...]] | None,
     progress: Progress,
 ) -> dict[str, "Answers"]:
-    teacher = PrefixStore(model, held_out.samples, adapted=True, budget_bytes=0)
+    teacher = PrefixStore(model, held_out.samples, adapted=True)
     return {
         "base": answer_all(held_out, options, adapted=False, label="base", progress=progress),
         "lora": answer_all(teacher, options, label="lora", progress=progress),
@@ -161,6 +161,7 @@ def _distil(
     from torch.nn.functional import cross_entropy, kl_div
 
     train, validation = PrefixStore(model, parts.train), PrefixStore(model, parts.validation)
+    train.fill(progress)
     targets = _teacher(model, parts.train, "teacher", progress)
     judged = _teacher(model, parts.validation, "teacher, validation", progress)
     share = settings.label_weight

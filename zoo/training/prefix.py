@@ -50,18 +50,21 @@ class PrefixStore:
         self.budget_bytes = budget_bytes
         self.kept_bytes = 0
         self._kept: dict[int, Layers] = {}
+        self._scanned = 0
+        self._last: tuple[Sequence[int], Layers] | None = None
+        self._device = next(model.parameters()).device
 
     def fill(self, progress: Progress = silent) -> None:
         """Computes prefixes in order until all are kept or the budget is used up, and says which."""
-        for index in range(len(self.samples)):
+        total = len(self.samples)
+        for index in range(total):
             self._layers(index)
             note = f"{self.kept_bytes / 2**20:,.0f} MiB"
-            if self.kept_bytes >= self.budget_bytes:
-                kept = len(self._kept)
-                note += f": the budget; {len(self.samples) - kept} of {len(self.samples)} are recomputed"
-                progress("prefix KV", done=len(self.samples), total=len(self.samples), note=note)
+            if index not in self._kept:
+                note += f": the budget is full; {total - len(self._kept)} of {total} are recomputed"
+                progress("prefix KV", done=total, total=total, note=note)
                 return
-            progress("prefix KV", done=index + 1, total=len(self.samples), note=note)
+            progress("prefix KV", done=index + 1, total=total, note=note)
 
     def batch(self, rows: Sequence[int]) -> tuple["DynamicCache", "Tensor"]:
         """A fresh cache of several prefixes, padded on the left, and its attention mask.
@@ -78,8 +81,8 @@ class PrefixStore:
 
         lengths = [len(self.samples[row].prefix) for row in rows]
         longest = max(lengths)
-        device = next(self.model.parameters()).device
-        cache = DynamicCache(config=self.model.config)
+        device = self._device
+        cache = DynamicCache()
         if longest:
             stored = [self._layers(row) for row in rows]
             for layer in range(len(stored[0])):
@@ -110,31 +113,51 @@ class PrefixStore:
         import torch
         from transformers import DynamicCache
 
-        prefix = self.samples[index].prefix
         # an empty prefix still needs tensors of the right shape: one token is run and cut off again
-        ids = torch.tensor([prefix or (0,)], device=next(self.model.parameters()).device)
-        cache = DynamicCache(config=self.model.config)
+        ids = self.samples[index].prefix or (0,)
+        # without the base's config every layer keeps all tokens, also one with a sliding window: the mask
+        # hides what is out of its sight
+        cache, shared = DynamicCache(), 0
+        scanning = index == self._scanned
+        if scanning and self._last:
+            # neighbours often share a system prompt and a passage: their KV is the same up to the first
+            # token that differs. One token at least is run. Only on the first pass in order: what a sample's
+            # rounding depends on must not be the order in which a resumed run happens to ask for it.
+            before, layers = self._last
+            shared = min(common_length(before, ids), len(ids) - 1)
+            for number, (keys, values) in enumerate(layers if shared else []):
+                cache.update(
+                    keys[:, :, :shared].to(self._device), values[:, :, :shared].to(self._device), number
+                )
         with torch.no_grad():
             forward(
                 self.model,
-                ids,
-                offsets=[ids.shape[1] if self.adapted else None],
+                torch.tensor([ids[shared:]], device=self._device),
+                offsets=[len(ids) if self.adapted else None],
                 cache=cache,
                 logits_to_keep=1,
             )
-        return [_cut(layer, len(prefix), ids.shape[1]) for layer in cache.layers]
+        found = [_cut(layer, len(ids)) for layer in cache.layers]
+        if scanning:
+            self._scanned, self._last = index + 1, (ids, found)
+        return found if self.samples[index].prefix else [(k[:, :, :0], v[:, :, :0]) for k, v in found]
 
 
-def _cut(layer: Any, width: int, run: int) -> "tuple[Tensor, Tensor]":
-    """One layer's first `width` keys and values on the host, of `run` that must be there."""
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two sequences have in common from their start on."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def _cut(layer: Any, width: int) -> "tuple[Tensor, Tensor]":
+    """One layer's keys and values on the host; all `width` tokens must be there."""
     keys = getattr(layer, "keys", None)
-    if keys is None or keys.shape[2] != run:
+    if keys is None or keys.shape[2] != width:
         raise UndecidedError(
-            "this base keeps no full KV cache (a sliding window or a recurrent state): "
-            "its prefixes cannot be stored yet",
-            hint="choose a base with full attention in every layer",
+            "this base keeps a recurrent state beside its KV cache: its prefixes cannot be stored",
+            hint="choose a base with attention in every layer",
         )
-    return keys[:, :, :width].cpu(), layer.values[:, :, :width].cpu()
+    return keys.cpu(), layer.values.cpu()
 
 
 def batches(samples: int) -> list[list[int]]:

@@ -117,7 +117,7 @@ def train(
     target.parent.mkdir(parents=True, exist_ok=True)
     model = new_adapter(plan, device=device, dtype=dtype)
     restore_threads(work)
-    optimised = _optimise(model, plan, work=work, progress=progress)
+    optimised = _optimise(model, plan, dtype=dtype, work=work, progress=progress)
     behaviour = _measure(model, plan, progress)
     training = _record(plan, optimised, dtype)
     with staged_folder(target) as stage:
@@ -164,7 +164,9 @@ def new_adapter(plan: TrainingPlan, *, device: str, dtype: Dtype) -> "PeftModel"
     return model.eval()
 
 
-def _optimise(model: "PeftModel", plan: TrainingPlan, *, work: Path, progress: Progress) -> Optimised:
+def _optimise(
+    model: "PeftModel", plan: TrainingPlan, *, dtype: Dtype, work: Path, progress: Progress
+) -> Optimised:
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -194,7 +196,7 @@ def _optimise(model: "PeftModel", plan: TrainingPlan, *, work: Path, progress: P
         tokens=[len(sample.answer) for sample in plan.parts.train],
         loss=lambda rows: losses(train, rows),
         score=score,
-        identity=_identity(plan),
+        identity=_identity(plan, dtype),
     )
     return optimise(task, plan.settings.recipe, work=work, progress=progress)
 
@@ -221,7 +223,7 @@ def _folded(model: "PeftModel", settings: TrainSettings) -> dict[str, "Tensor"]:
     return {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights(model).items()}
 
 
-def _identity(plan: TrainingPlan) -> dict[str, object]:
+def _identity(plan: TrainingPlan, dtype: Dtype) -> dict[str, object]:
     options = asdict(plan.settings)
     del options["recipe"]
     options["targets"] = list(plan.settings.targets)
@@ -230,6 +232,8 @@ def _identity(plan: TrainingPlan) -> dict[str, object]:
         **options,
         "data_sha256": plan.parts.sha256,
         "base": plan.base.id,
+        "base_weights": plan.base.revision or plan.base.weights_sha256,
+        "base_dtype": dtype,
         "invocation": list(plan.invocation.ids),
     }
 
@@ -243,9 +247,8 @@ def _record(plan: TrainingPlan, optimised: Optimised, dtype: Dtype) -> TrainingR
         steps=recipe.steps,
         seed=recipe.seed,
         settings={
-            **_identity(plan),
+            **_identity(plan, dtype),
             "recipe": asdict(recipe),
-            "base_dtype": dtype,
             "best_step": optimised.best_step,
         },
         final_loss=optimised.losses[-1],
