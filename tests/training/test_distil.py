@@ -91,7 +91,10 @@ def test_without_steps_that_help_the_relabelled_weights_stay(
 ) -> None:
     """A rate that ruins the weights: the best step is the start, and the result is what was given."""
     ruinous = replace(
-        SETTINGS, recipe=replace(SETTINGS.recipe, steps=5, learning_rate=1.0, warmup=0, decay="constant")
+        SETTINGS,
+        recipe=replace(
+            SETTINGS.recipe, steps=6, learning_rate=2.0, warmup=0, decay="constant", clip=1e9, check_every=6
+        ),
     )
     done = recover(
         base=tiny_base, relabelled=relabelled, invocation=invocation, data=write(task(24)), settings=ruinous
