@@ -8,10 +8,16 @@ import pytest
 
 from tests.hub.server import HubServer
 from tests.releases import report_on, write_release
+from zoo.adapter import AdapterRepo
+from zoo.cards.card import render_card
+from zoo.provenance import payload_digests
 from zoo.publishing import repository, stage
+from zoo.render.json import from_document
 from zoo.report import Report
+from zoo.specs.lock import Lock
 
 REPO = "org/relevance"
+COMMIT_PATH = r"/api/models/org/relevance/commit/main"
 
 
 @pytest.fixture
@@ -58,3 +64,25 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> Outcomes:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file of a folder with its content."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def commits(hub: HubServer) -> int:
+    return len(
+        [one for one in hub.requests.matching("POST", COMMIT_PATH) if one.handled and one.status == 200]
+    )
+
+
+def published(hub: HubServer, folder: Path, revision: str = "main") -> dict[str, bytes]:
+    """What is on the Hub, checked for being one whole release with a card and a lock that belong to it."""
+    content = hub.store.contents(REPO, revision)
+    content.pop(".gitattributes")
+    folder.mkdir(parents=True)
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    lock = Lock.model_validate_json(content["zoo.lock.json"])
+    assert lock.files == payload_digests(folder)
+    assert lock.evidence is not None
+    card = render_card(AdapterRepo.open(folder), from_document(lock.evidence), hub_id=REPO)
+    assert content["README.md"].decode() == card
+    return content
