@@ -90,6 +90,19 @@ def test_damage_that_the_library_notices_is_noticed_here(
         assert refused(bytes(raw))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"\\ud800 x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
+        b'{"__metadata__": {"a": "\\udc00"}, "x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
+    ],
+)
+def test_half_a_surrogate_pair_is_no_name(header: bytes) -> None:
+    raw = len(header).to_bytes(8, "little") + header + bytes(8)
+    assert not library_accepts(raw)
+    assert refused(raw)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_do_anything_but_parse_or_be_refused(raw: bytes) -> None:

@@ -146,6 +146,8 @@ def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a key stands twice")
+    for key, value in pairs:  # half a surrogate pair is no text; Python's json lets it by
+        f"{key}{value if isinstance(value, str) else ''}".encode()
     return result
 
 
