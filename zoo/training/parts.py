@@ -1,11 +1,13 @@
 """A data file divided and encoded: what is trained on, what chooses the best step, what is only measured."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.errors import SpecError
 from zoo.prompts import Invocation, Prompter
-from zoo.training.dataset import Encoded, Truncation, encode, read_dataset, split
+from zoo.training.dataset import Dataset, Encoded, Truncation, encode, read_dataset, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,20 @@ class Parts:
     eval_sha256: str
 
 
+def _check_apart(data: Dataset, evaluation: Dataset) -> None:
+    """Refuses evaluation data that shares a prompt with the training data: it would not be held out."""
+    lines = {json.dumps(sample.messages, sort_keys=True): sample.line for sample in data.samples}
+    for sample in evaluation.samples:
+        seen = lines.get(json.dumps(sample.messages, sort_keys=True))
+        if seen is not None:
+            raise SpecError(
+                f"{evaluation.name}, line {sample.line} has the prompt of {data.name}, line {seen}: "
+                "what is trained on cannot be measured on",
+                code="ZD002",
+                hint="take the shared prompts out of one file, or leave --eval-data out",
+            )
+
+
 def divide(
     data: Path, prompter: Prompter, invocation: Invocation, settings: DataSettings, *, seed: int
 ) -> Parts:
@@ -69,6 +85,7 @@ def divide(
     if settings.eval_data:
         evaluation = read_dataset(settings.eval_data)
         inside, outside = list(dataset.samples), list(evaluation.samples)
+        _check_apart(dataset, evaluation)
     else:
         evaluation = dataset
         inside, outside = split(dataset.samples, held_out=settings.held_out, seed=seed)
