@@ -153,13 +153,6 @@ def test_the_guard_also_removes_what_a_mixed_batch_leaves(adapted: "PeftModel") 
     assert peft_model.offset_hooks(adapted) == 0
 
 
-def test_the_base_only_block_is_the_base(adapted: "PeftModel", tiny_base: BaseModel) -> None:
-    with peft_model.base_only(adapted):
-        inside = logits(adapted, PROMPT)
-    assert (inside - logits(load_model(tiny_base), PROMPT)).abs().max() < 1e-5
-    assert (inside - logits(adapted, PROMPT)).abs().max() > 1e-3
-
-
 def test_trainable_or_frozen_as_asked(make_adapter: Make, tiny_base: BaseModel) -> None:
     folder = make_adapter(alora_invocation_tokens=INVOCATION)
     frozen = peft_model.attach(load_model(tiny_base), folder)

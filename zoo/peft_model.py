@@ -215,13 +215,6 @@ def generate(
     return made
 
 
-@contextmanager
-def base_only(model: "PeftModel") -> Iterator[None]:
-    """The base model in the block: every adapter off."""
-    with model.disable_adapter():
-        yield
-
-
 def offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
     """Counts the hooks in which PEFT keeps one call's offsets or row names; between calls there are none.
 

@@ -116,7 +116,7 @@ def generated(base: BaseModel, folder: Path, ids: list[int], *, length: int, ada
     import torch
 
     from zoo.models import load_model
-    from zoo.peft_model import attach, base_only, forward
+    from zoo.peft_model import attach, forward
 
     model = attach(load_model(base), folder)
     invocation = json.loads((folder / "adapter_config.json").read_text())["alora_invocation_tokens"]
@@ -127,7 +127,7 @@ def generated(base: BaseModel, folder: Path, ids: list[int], *, length: int, ada
             if adapted:
                 logits = forward(model, row, offsets=[len(ids) - start])
             else:
-                with base_only(model):
+                with model.disable_adapter():
                     logits = model(input_ids=row).logits
         ids = [*ids, int(logits[0, -1].argmax())]
     return ids
