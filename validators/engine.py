@@ -3,10 +3,15 @@
 import time
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from zoo.errors import UndecidedError, UsageError, VerdictError
+from zoo.limits import limited
 from zoo.report import Crashed, Finding, Flagged, NotApplicable, Outcome, Passed, Result, Severity, Skipped
-from zoo.validators.check import Check, Context, Measurement
+from zoo.validators.check import Check, Context, Measurement, Need
+
+SECONDS = 60.0
+MEMORY = 2 << 30  # bytes
 
 
 def run_checks(context: Context, checks: Iterable[Check]) -> Iterator[Result]:
@@ -37,14 +42,17 @@ def _outcome(context: Context, check: Check, failed: set[str]) -> Outcome:
     blocking = [code for code in check.requires if code in failed]
     if blocking:
         return Skipped(reason=f"{', '.join(blocking)} did not pass")
+    said: list[Finding | Measurement] = []
     try:
         if check.unless and (reason := check.unless(context)):
             return NotApplicable(reason=reason)
-        said = list(check.run(context))
+        with _limit(check):
+            said.extend(check.run(context))
     except (VerdictError, UsageError) as error:
-        return Flagged(findings=[Finding(message=error.message, fix=error.hint)])
+        said.append(Finding(message=error.message, fix=error.hint))
     except UndecidedError as error:
-        return Skipped(reason=error.message, hint=error.hint)
+        if not _any_error(said):  # what was found before it gave up stands
+            return Skipped(reason=error.message, hint=error.hint)
     except MemoryError:
         return Skipped(reason="out of memory")
     except OSError as error:  # the disk or a permission, not the adapter and not zoo
@@ -54,3 +62,14 @@ def _outcome(context: Context, check: Check, failed: set[str]) -> Outcome:
     measured = {item.name: item.value for item in said if isinstance(item, Measurement)}
     findings = [item for item in said if isinstance(item, Finding)]
     return Flagged(findings=findings, measured=measured) if findings else Passed(measured=measured)
+
+
+def _limit(check: Check) -> AbstractContextManager[None]:
+    """Bounds a check that only reads files; one that runs a model is bounded by its prompts."""
+    if Need.TORCH in check.needs:
+        return nullcontext()
+    return limited(check.code, seconds=SECONDS, memory=MEMORY)
+
+
+def _any_error(said: Iterable[Finding | Measurement]) -> bool:
+    return any(isinstance(item, Finding) and item.severity is Severity.ERROR for item in said)

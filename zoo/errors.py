@@ -9,6 +9,7 @@ ZooError
 ├── UndecidedError      3  could not decide: something needed is missing or failed
 │   ├── BaseMissingError
 │   ├── MissingExtraError
+│   ├── EngineError
 │   └── HubError
 └── DefectError         4  a bug in zoo itself
 
@@ -78,6 +79,10 @@ class BaseMissingError(UndecidedError):
 
 class MissingExtraError(UndecidedError):
     """An optional package is not installed."""
+
+
+class EngineError(UndecidedError):
+    """An engine does not start, does not answer, or answers what cannot be read."""
 
 
 class HubError(UndecidedError):

@@ -6,7 +6,7 @@ results is incomplete.
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -179,8 +179,17 @@ class Report:
 
     def measured(self) -> dict[str, dict[str, float | int | str]]:
         """What the checks measured, by code."""
-        return {
-            result.code: dict(result.outcome.measured)
-            for result in self.results
-            if isinstance(result.outcome, Passed | Flagged) and result.outcome.measured
-        }
+        found: dict[str, dict[str, float | int | str]] = {}
+        for result in self.results:  # several engines have checks of one code
+            if isinstance(result.outcome, Passed | Flagged) and result.outcome.measured:
+                found.setdefault(result.code, {}).update(result.outcome.measured)
+        return found
+
+
+def worst_exit_code(codes: Iterable[int]) -> int:
+    """The most telling of several runs' exit codes; 3 when there was no run.
+
+    A defect of zoo's hides the verdict, and a no outranks an undecided.
+    """
+    found = set(codes)
+    return next((code for code in (4, 1, 3, 0) if code in found), 3)
