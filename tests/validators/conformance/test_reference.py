@@ -12,7 +12,7 @@ from zoo.activation import active_mask
 from zoo.adapter import AdapterRepo
 from zoo.errors import DefectError, RefusedError, UndecidedError
 from zoo.models import BaseModel, Dtype, load_model
-from zoo.validators.conformance.kv import copied, empty_cache
+from zoo.validators.conformance.kv import empty_cache, filled_cache, first_difference, prefix_kv
 from zoo.validators.conformance.reference import Reference
 from zoo.validators.conformance.stepping import in_chunks, padded, positions, run_base
 
@@ -152,15 +152,17 @@ def test_chunks_and_a_cache_agree_with_one_call(make_alora: Make, llama: BaseMod
         assert (found - whole).abs().max() < 1e-5
 
 
-def test_continuing_a_copied_cache_leaves_the_original(make_alora: Make, llama: BaseModel) -> None:
+def test_continuing_a_filled_cache_leaves_the_original(make_alora: Make, llama: BaseModel) -> None:
     import torch
 
     folder = make_alora()
     reference = reference_of(folder, llama)
     cache = empty_cache()
     run_base(reference.model, torch.tensor([[1, 5, 6]]), cache)
-    reference.logits(torch.tensor([[7]]), torch.tensor([[True]]), cache=copied(cache))
+    before = [(key.clone(), value.clone()) for key, value in prefix_kv(cache, 3)]
+    reference.logits(torch.tensor([[7]]), torch.tensor([[True]]), cache=filled_cache(prefix_kv(cache, 3)))
     assert cache.get_seq_length() == 3
+    assert first_difference(prefix_kv(cache, 3), before) is None
 
 
 def test_the_model_is_pristine_afterwards_even_when_a_call_raises(make_alora: Make, llama: BaseModel) -> None:
