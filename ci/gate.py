@@ -4,15 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import NotFoundError
-from zoo.layouts import placements
 from zoo.models import Dtype
 from zoo.progress import Progress, silent
-from zoo.report import Report
-from zoo.validators.validate import validate
-
-# A defect of ours hides the verdict, a no outranks an undecided: CI shows the most telling of them.
-_WORST_FIRST = (4, 1, 3, 0)
+from zoo.report import Report, worst_exit_code
+from zoo.validators.library import adapter_folders, validations
+from zoo.validators.validate import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,23 +20,7 @@ class Gate:
     @property
     def exit_code(self) -> int:
         """The most telling exit code among the reports; 3 when there is none."""
-        codes = {report.exit_code for report in self.reports}
-        return next((code for code in _WORST_FIRST if code in codes), 3)
-
-
-def adapters(paths: Sequence[Path]) -> list[Path]:
-    """The folder of every adapter at or below the given paths, each once, in order.
-
-    Raises:
-        NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        below = placements(path)
-        if not below:
-            raise NotFoundError(f"{path} holds no adapter", hint="give folders that hold adapter_config.json")
-        found.update((placement.folder, None) for placement in below)
-    return list(found)
+        return worst_exit_code(report.exit_code for report in self.reports)
 
 
 def gate(
@@ -63,10 +43,8 @@ def gate(
         progress: told about long work.
 
     Raises:
-        NotFoundError: see `adapters`.
+        NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
     """
-    folders = adapters(paths)
-    for done, folder in enumerate(folders):
-        progress("adapters", done=done, total=len(folders), note=folder.name)
-        yield validate(folder, base=base, device=device, dtype=dtype)
-    progress("adapters", done=len(folders), total=len(folders))
+    settings = Settings(base=base, device=device, dtype=dtype)
+    for validation in validations(adapter_folders(paths), settings, progress=progress):
+        yield validation.report(list(validation))

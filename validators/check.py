@@ -11,10 +11,13 @@ from zoo.errors import BaseMissingError
 from zoo.models import BaseModel, Dtype
 from zoo.progress import Progress, silent
 from zoo.report import Finding
+from zoo.validators.bases import Bases
 
 if TYPE_CHECKING:
     from zoo.prompts import Conversation, Invocation, Prompt, Prompter
+    from zoo.validators.conformance.replay import Replay
     from zoo.validators.conformance.session import Session
+    from zoo.validators.conformance.shipped_file import Shipped
     from zoo.validators.folder import Entry
     from zoo.validators.payload import Payload
     from zoo.validators.rendering import Rendering
@@ -65,6 +68,15 @@ class Check:
     unless: Callable[["Context"], str] | None = None
 
 
+def required_by(checks: Sequence[Check], codes: Iterable[str]) -> tuple[Check, ...]:
+    """The checks of the given codes and all that they require, in the given order."""
+    wanted = set(codes)
+    for check in reversed(checks):  # a check stands behind those it requires
+        if check.code in wanted:
+            wanted.update(check.requires)
+    return tuple(check for check in checks if check.code in wanted)
+
+
 @dataclass(kw_only=True)
 class Context:
     """The facts that checks may ask for; each is worked out when the first check asks.
@@ -76,6 +88,13 @@ class Context:
         static: leave out everything that needs torch.
         device: torch device of the dynamic part.
         dtype: of the base weights in the dynamic part.
+        attention: transformers' attention implementation there; empty takes its default.
+        prompts_at_most: how many prompts the dynamic part runs on.
+        replay: the shipped vectors were asked for; that there are none is then no reason to pass.
+        bases: what is shared with the validations of other adapters in the same run.
+        engines: names of the engines to try the adapter in, besides PEFT.
+        engine_options: settings of engines by name, such as the path of a GGUF base.
+        tokenizer_envs: Python interpreters of other environments whose tokenizers are to agree.
         progress: told about long work.
     """
 
@@ -85,6 +104,13 @@ class Context:
     static: bool = False
     device: str = "cpu"
     dtype: Dtype = "float32"
+    attention: str = ""
+    prompts_at_most: int = 5
+    replay: bool = False
+    bases: Bases = field(default_factory=Bases)
+    engines: tuple[str, ...] = ()
+    engine_options: Mapping[str, str] = field(default_factory=dict)
+    tokenizer_envs: tuple[str, ...] = ()
     progress: Progress = field(default=silent)
 
     def unavailable(self, need: Need) -> str:
@@ -128,9 +154,7 @@ class Context:
         Raises:
             BaseMissingError: there is no base.
         """
-        from zoo.prompts import Prompter
-
-        return Prompter(self.known_base)
+        return self.bases.prompter(self.known_base)
 
     @cached_property
     def invocation(self) -> "Invocation":
@@ -202,3 +226,33 @@ class Context:
         from zoo.validators.conformance.session import Session
 
         return Session.open(self)
+
+    @cached_property
+    def shipped(self) -> "Shipped":
+        """The numbers in `conformance.safetensors`.
+
+        Raises:
+            RefusedError: ZS001, it is not of its format.
+            SpecError: ZS001, its metadata is not.
+        """
+        from zoo.validators.conformance.shipped_file import VECTORS_NAME, read
+
+        return read(self.repo.root / VECTORS_NAME)
+
+    @cached_property
+    def replaying(self) -> "Replay":
+        """The shipped numbers against base and adapter.
+
+        Raises:
+            UndecidedError: they hold no tolerance for this dtype.
+        """
+        from zoo.validators.conformance.replay import Replay
+
+        return Replay(self.session, self.shipped)
+
+    def close(self) -> None:
+        """Drops the models of this adapter; what the rigs hold of the base stays."""
+        self.__dict__.pop("replaying", None)
+        if "session" in self.__dict__:
+            self.session.close()
+            del self.__dict__["session"]

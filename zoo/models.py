@@ -153,7 +153,14 @@ class BaseModel:
             source=embedded.SOURCE if self.embedded else "",
             tokenizer_sha256=sha256_file(self.tokenizer_path),
             chat_template_sha256=sha256_bytes(self.chat_template.encode()),
+            tokenizer_config_sha256=self.tokenizer_config_sha256,
         )
+
+    @property
+    def tokenizer_config_sha256(self) -> str | None:
+        """Digest of `tokenizer_config.json`; None when there is none."""
+        path = self.folder / "tokenizer_config.json"
+        return sha256_file(path) if path.is_file() else None
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -224,13 +231,16 @@ def resolve_reference(reference: "BaseRef") -> BaseModel:
     return resolve(reference.id, revision=reference.revision or "")
 
 
-def load_model(base: BaseModel, *, dtype: Dtype = "float32", device: str = "cpu") -> "PreTrainedModel":
+def load_model(
+    base: BaseModel, *, dtype: Dtype = "float32", device: str = "cpu", attention: str = ""
+) -> "PreTrainedModel":
     """Loads the base model's weights, in evaluation mode and frozen.
 
     Args:
         base: from `resolve`.
         dtype: of the weights.
         device: a torch device string.
+        attention: transformers' attention implementation, such as `eager`; empty takes its default.
 
     Raises:
         BaseMissingError: transformers cannot load the folder.
@@ -244,11 +254,15 @@ def load_model(base: BaseModel, *, dtype: Dtype = "float32", device: str = "cpu"
     try:
         with _without_bar():
             model: Any = AutoModelForCausalLM.from_pretrained(
-                base.folder, dtype=getattr(torch, dtype), trust_remote_code=False, local_files_only=True
+                base.folder,
+                dtype=getattr(torch, dtype),
+                attn_implementation=attention or None,
+                trust_remote_code=False,
+                local_files_only=True,
             )
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BaseMissingError(f"the base model {base.id} does not load: {reason}") from error
     model.requires_grad_(False)

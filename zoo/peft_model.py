@@ -11,14 +11,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from zoo.adapter import WEIGHTS_NAME
 from zoo.errors import DefectError, RefusedError, UndecidedError
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import DynamicCache, PreTrainedModel
 
 # What PEFT may raise on a malformed adapter; MemoryError is not among them.
@@ -29,6 +30,7 @@ _LOAD_ERRORS = (
 # peft 0.21.2, peft_model.py, only warns of it, though the adapter is incomplete then
 _MISSING = "Found missing adapter keys"
 _CALL_STATE = frozenset({"alora_offsets", "adapter_names"})
+_LAYERS: WeakKeyDictionary["PeftModel", list["nn.Module"]] = WeakKeyDictionary()
 
 
 def attach(
@@ -171,6 +173,47 @@ def forward_by_rule(
     return logits
 
 
+def forward_switched_off(model: "PeftModel", ids: "Tensor", *, cache: "DynamicCache") -> "Tensor":
+    """One forward pass without gradients of the base that the adapter sits on, the adapter switched off.
+
+    Args:
+        model: from `attach`.
+        ids: int64 `[batch, tokens]`.
+        cache: KV of earlier tokens; extended in place.
+
+    Returns:
+        Logits, float `[batch, tokens, vocabulary]`, in the model's dtype.
+    """
+    with model.disable_adapter():
+        return forward_by_rule(model, ids, cache=cache)
+
+
+@contextmanager
+def negated(model: "PeftModel", *, name: str = "negated") -> Iterator[None]:
+    """In the block a second adapter is the active one: the active adapter's with its update negated.
+
+    Args:
+        model: from `attach`.
+        name: what PEFT calls the second adapter; it is gone after the block.
+    """
+    first = model.active_adapter
+    model.add_adapter(name, model.peft_config[first], low_cpu_mem_usage=True)
+    model.train(model.training)  # a new adapter's dropout begins switched on
+    for module in _wrapped(model):
+        a: Any = module.lora_A
+        b: Any = module.lora_B
+        if first in a:
+            a[name].load_state_dict(a[first].state_dict(), assign=True)
+            update = {key: -value for key, value in b[first].state_dict().items()}
+            b[name].load_state_dict(update, assign=True)
+    model.set_adapter(name)
+    try:
+        yield
+    finally:
+        model.set_adapter(first)
+        model.delete_adapter(name)
+
+
 def generate(
     model: "PeftModel",
     ids: "Tensor",
@@ -227,12 +270,8 @@ def offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
     """
     from functools import partial
 
-    from peft.tuners.lora.layer import LoraLayer
-
     count = 0
-    for module in model.modules():
-        if not isinstance(module, LoraLayer):
-            continue
+    for module in _wrapped(model):
         hooks = module._forward_pre_hooks
         stale = [
             key
@@ -245,3 +284,12 @@ def offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
                 del hooks[key]
                 module._forward_pre_hooks_with_kwargs.pop(key, None)
     return count
+
+
+def _wrapped(model: "PeftModel") -> list["nn.Module"]:
+    """The layers that PEFT wrapped; looked for once a model, since every guarded call asks twice."""
+    from peft.tuners.lora.layer import LoraLayer
+
+    if model not in _LAYERS:
+        _LAYERS[model] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    return _LAYERS[model]

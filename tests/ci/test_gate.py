@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo.ci.gate import Gate, adapters, gate
+from zoo.ci.gate import Gate, gate
 from zoo.errors import NotFoundError
 from zoo.report import Crashed, Finding, Flagged, Passed, Report, Result, Skipped
+from zoo.validators.library import adapter_folders
 
 
 def report(*outcomes: Passed | Flagged | Skipped | Crashed) -> Report:
@@ -44,7 +45,7 @@ def test_adapters_finds_each_once_and_refuses_an_empty_folder(
     for place in ("relevance/tiny/alora", "certainty/alora/tiny", "rewrite_lora"):
         shutil.copytree(source, library / place)
 
-    found = adapters([library, library / "rewrite_lora"])
+    found = adapter_folders([library, library / "rewrite_lora"])
 
     assert [path.relative_to(library).as_posix() for path in found] == [
         "certainty/alora/tiny",
@@ -53,7 +54,7 @@ def test_adapters_finds_each_once_and_refuses_an_empty_folder(
     ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError, match="holds no adapter"):
-        adapters([library, tmp_path / "empty"])
+        adapter_folders([library, tmp_path / "empty"])
 
 
 def test_a_broken_adapter_does_not_stop_the_others(make_adapter: Callable[..., Path], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from zoo.report import Flagged, Outcome, Passed, Severity, Skipped
 from zoo.validators.checks.evidence import EVIDENCE_CHECKS, wilson
 from zoo.validators.checks.lock import LOCK_CHECKS
 from zoo.validators.engine import run_checks
-from zoo.validators.validate import Validation
+from zoo.validators.validate import Settings, Validation
 
 CHECKS = (*LOCK_CHECKS, *EVIDENCE_CHECKS)
 
@@ -86,7 +86,7 @@ def test_the_interval_solves_wilsons_equation(share: float, samples: int) -> Non
 
 def full_run(folder: Path, base: BaseModel) -> Outcome:
     """ZL004 as the whole validation runs it; it needs no torch itself, only leave to read the weights."""
-    validation = Validation.open(folder, base=str(base.folder))
+    validation = Validation.open(folder, Settings(base=str(base.folder)))
     return {r.code: r.outcome for r in run_checks(validation.context, CHECKS)}["ZL004"]
 
 

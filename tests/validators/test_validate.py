@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 from zoo.models import BaseModel
 from zoo.render.json import from_document, to_document
 from zoo.validators.record import check_recordable, record
-from zoo.validators.validate import Validation
+from zoo.validators.validate import Settings, Validation
 
 
 def zoo(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -106,12 +106,12 @@ def test_usage_errors_come_before_any_work(
 
 
 def test_the_static_exit_code_forgives_the_dynamic_part_only(release: Path, tiny_base: BaseModel) -> None:
-    opened = Validation.open(release, base=str(tiny_base.folder), static=True)
+    opened = Validation.open(release, Settings(base=str(tiny_base.folder), static=True))
     report = opened.report(list(opened))
     assert report.status() == "incomplete"
     assert report.exit_code == 3
     assert opened.exit_code(report) == 0
-    whole = Validation.open(release, base=str(tiny_base.folder))
+    whole = Validation.open(release, Settings(base=str(tiny_base.folder)))
     assert whole.exit_code(report) == 3  # the whole validation forgives nothing
 
 
@@ -123,7 +123,7 @@ def test_poor_behaviour_fails_the_static_part_too(release: Path, tiny_base: Base
 
 def test_recording_changes_the_evidence_and_nothing_else(release: Path, tiny_base: BaseModel) -> None:
     report = static_report(release, tiny_base)
-    opened = Validation.open(release, base=str(tiny_base.folder))
+    opened = Validation.open(release, Settings(base=str(tiny_base.folder)))
     before = json.loads((release / "zoo.lock.json").read_text())
     check_recordable(opened.context.repo, static=False)
     record(opened.context.repo, report)
@@ -138,7 +138,7 @@ def test_recording_changes_the_evidence_and_nothing_else(release: Path, tiny_bas
 
 def test_a_folder_without_a_lock_cannot_record(release: Path, tiny_base: BaseModel) -> None:
     (release / "zoo.lock.json").unlink()
-    opened = Validation.open(release, base=str(tiny_base.folder))
+    opened = Validation.open(release, Settings(base=str(tiny_base.folder)))
     with pytest.raises(UsageError, match="to record in"):
         check_recordable(opened.context.repo, static=False)
 
@@ -179,7 +179,7 @@ def test_samples_of_the_release_are_rendered_first(release: Path, tiny_base: Bas
     sample = [{"role": "user", "content": "the release's own"}]
     spec(samples=[sample])(release, tiny_base)
     relock(release, tiny_base)
-    context = Validation.open(release, base=str(tiny_base.folder), static=True).context
+    context = Validation.open(release, Settings(base=str(tiny_base.folder), static=True)).context
     assert list(context.samples[0]) == sample
     assert len(context.prompts) == len(context.samples) == context.rendering.own + 20
 

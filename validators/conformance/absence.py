@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from zoo import peft_model
 from zoo.activation import occurrences
 from zoo.prompts import Prompt
-from zoo.validators.conformance.evidence import LogitDrift, logit_drift
+from zoo.validators.conformance.drift import LogitDrift, logit_drift
 from zoo.validators.conformance.kv import KvDifference, empty_cache, first_difference, prefix_kv
-from zoo.validators.conformance.stepping import run_base
 
 if TYPE_CHECKING:
     from zoo.validators.conformance.session import Session
+
+ROWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,26 +35,28 @@ def absences(session: "Session", prompt: Prompt) -> list[Absence]:
     """Runs rows made from one prompt that hold no full occurrence, through PEFT's own rule and the base."""
     found = []
     for what, row in without(prompt, session.invocation):
-        ids, ours, theirs = session.tensor([row]), empty_cache(), empty_cache()
-        base = run_base(session.model, ids, ours)
-        peft = peft_model.forward_by_rule(session.peft, ids, cache=theirs)
-        kv = first_difference(prefix_kv(theirs, len(row)), prefix_kv(ours, len(row)))
-        found.append(Absence(what=what, logits=logit_drift(peft, base), kv=kv))
+        base, cache = session.rig.whole(row), empty_cache()
+        peft = peft_model.forward_by_rule(session.peft, session.tensor([row]), cache=cache)
+        kv = first_difference(prefix_kv(cache, len(row)), prefix_kv(base.cache, len(row)))
+        found.append(Absence(what=what, logits=logit_drift(peft, base.logits), kv=kv))
     return found
 
 
 def without(prompt: Prompt, invocation: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-    """Rows of a prompt's own ids in which the invocation does not occur, each with what was done."""
+    """Up to two rows of a prompt's own ids without the invocation, each with what was done.
+
+    Those with a part of it come first: they hold all that a row without any of it does.
+    """
     ids = list(prompt.ids)
     first = occurrences(ids, invocation)[0]
     cut = first + len(invocation) - 1
     rows = {
-        "cut before the invocation": ids[:first],
         "cut inside the invocation": ids[:cut],
         "first token of the invocation missing": ids[:first] + ids[first + 1 : first + len(invocation)],
+        "cut before the invocation": ids[:first],
     }
     seen: list[list[int]] = []
     for what, row in rows.items():
-        if row and row not in seen and not occurrences(row, invocation):
+        if row and row not in seen and len(seen) < ROWS and not occurrences(row, invocation):
             seen.append(row)
             yield what, row

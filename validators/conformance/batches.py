@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING
 from zoo import peft_model
 from zoo.prompts import Prompt
 from zoo.validators.conformance.difference import Difference, difference, worst
-from zoo.validators.conformance.evidence import LogitDrift, logit_drift
+from zoo.validators.conformance.drift import LogitDrift, logit_drift
 from zoo.validators.conformance.kv import empty_cache
-from zoo.validators.conformance.stepping import log_probs, padded, positions, run_base
+from zoo.validators.conformance.stepping import log_probs, padded, positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from zoo.validators.conformance.session import Session
-
-ROWS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,42 +35,34 @@ class Batch:
     scale: float
 
 
-def batches(session: "Session", prompts: "Sequence[Prompt]") -> list[Batch]:
-    """Runs the prompts as one batch, padded left, then right, under PEFT's own activation rule."""
-    chosen = list(prompts)[:ROWS]
-    alone = [session.tensor([prompt.ids]) for prompt in chosen]
-    base = [log_probs(run_base(session.model, ids, empty_cache()))[0] for ids in alone]
-    peft = [log_probs(peft_model.forward_by_rule(session.peft, ids, cache=empty_cache()))[0] for ids in alone]
-    return [_batch(session, chosen, base, peft, left=left) for left in (True, False)]
+def batches(session: "Session") -> list[Batch]:
+    """Runs the whole prompts as one batch, padded left, then right, under PEFT's own activation rule."""
+    if len(session.alone) < len(session.whole_prompts):
+        session.evidence  # noqa: B018 - it leaves what each prompt gives alone
+    return [_batch(session, session.whole_prompts, left=left) for left in (True, False)]
 
 
-def _batch(
-    session: "Session",
-    prompts: list[Prompt],
-    base_alone: "list[Tensor]",
-    peft_alone: "list[Tensor]",
-    *,
-    left: bool,
-) -> Batch:
+def _batch(session: "Session", prompts: "Sequence[Prompt]", *, left: bool) -> Batch:
     rows, masks = padded([prompt.ids for prompt in prompts], pad_id=session.pad_id, left=left)
     ids, mask = session.tensor(rows), session.tensor(masks)
     where = positions(mask)
-    base = run_base(session.model, ids, empty_cache(), attention_mask=mask, position_ids=where)
+    base = session.rig.padded(rows, masks)
     peft = peft_model.forward_by_rule(
         session.peft, ids, attention_mask=mask, position_ids=where, cache=empty_cache()
     )
-    noise, adapted, drifts = [], [], []
+    noise, adapted, drifts, scale = [], [], [], 0.0
     for row, prompt in enumerate(prompts):
         first = ids.shape[1] - len(prompt.ids) if left else 0
         own, start = slice(first, first + len(prompt.ids)), first + prompt.start
-        noise.append(difference(log_probs(base[row, own]), base_alone[row]))
-        after = log_probs(peft[row, start : own.stop])
-        adapted.append(difference(after, peft_alone[row][prompt.start :]))
+        alone = log_probs(session.rig.whole(prompt.ids).logits)[0]
+        noise.append(difference(log_probs(base[row, own]), alone))
+        adapted.append(difference(log_probs(peft[row, start : own.stop]), session.alone[prompt.ids]))
         drifts.append(logit_drift(peft[row : row + 1, first:start], base[row : row + 1, first:start]))
+        scale = max(scale, float(alone.abs().max()))
     return Batch(
         side="left" if left else "right",
         noise=worst(noise),
         adapted=worst(adapted),
         drift=next((drift for drift in drifts if drift), None),
-        scale=max(float(row.abs().max()) for row in base_alone),
+        scale=scale,
     )

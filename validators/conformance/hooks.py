@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import peft_model
 from zoo.prompts import Prompt
-from zoo.validators.conformance.evidence import LogitDrift, logit_drift
+from zoo.validators.conformance.drift import LogitDrift, logit_drift
 from zoo.validators.conformance.kv import empty_cache
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class HookLeak:
 
 
 def leak(session: "Session", prompt: Prompt) -> HookLeak:
-    """Lets one call fail without and one with the guard, and counts what stays."""
+    """Lets one call over a prompt's suffix fail without and one with the guard, and counts what stays."""
     import torch
 
-    model, ids = session.peft, session.tensor([prompt.ids])
+    model, ids = session.peft, session.tensor([prompt.suffix])
     before = peft_model.forward_by_rule(model, ids, cache=empty_cache())
     with planted_failure(model), torch.no_grad():
         try:
@@ -60,15 +60,15 @@ def leak(session: "Session", prompt: Prompt) -> HookLeak:
 
 @contextmanager
 def planted_failure(model: "nn.Module") -> Iterator[None]:
-    """Makes every forward pass of the model's last wrapped layer raise `Planted` in the block."""
+    """Makes every forward pass of the model's first wrapped layer raise `Planted` in the block."""
     from peft.tuners.lora.layer import LoraLayer
 
-    last = [module for module in model.modules() if isinstance(module, LoraLayer)][-1]
+    first = next(module for module in model.modules() if isinstance(module, LoraLayer))
 
     def fail(*_: Any) -> None:
         raise Planted
 
-    handle = last.register_forward_hook(fail)
+    handle = first.register_forward_hook(fail)
     try:
         yield
     finally:

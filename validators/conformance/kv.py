@@ -1,6 +1,5 @@
 """Keys and values of a prefix: taking them out of a cache, comparing them, copying a cache."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,9 +47,34 @@ def empty_cache() -> "DynamicCache":
     return DynamicCache()
 
 
-def copied(cache: "DynamicCache") -> "DynamicCache":
-    """An independent copy: continuing it leaves the original alone."""
-    return copy.deepcopy(cache)
+def filled_cache(layers: Layers) -> "DynamicCache":
+    """A cache that starts with given keys and values, a pair a layer, `[batch, heads, tokens, head]`.
+
+    Nothing is copied: such a cache grows by concatenating, which leaves what it was given alone.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache()
+    for keys, values in layers:
+        layer = DynamicLayer()  # type: ignore[no-untyped-call]
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
+        cache.layers.append(layer)
+    return cache
+
+
+def bit_print(tensor: "Tensor") -> int:
+    """A number over the bits of a tensor: equal for equal ones, other for one that changed."""
+    import torch
+
+    return int(torch.hash_tensor(tensor).view(torch.int64))
+
+
+def cut_back(cache: "DynamicCache", length: int) -> None:
+    """Removes everything behind the first `length` positions, in place."""
+    if surplus := cache.get_seq_length() - length:
+        cache.crop(-surplus)  # a positive argument raises since transformers 5.23
 
 
 def prefix_kv(cache: "DynamicCache", length: int) -> list[tuple["Tensor", "Tensor"]]:
@@ -69,6 +93,18 @@ def prefix_kv(cache: "DynamicCache", length: int) -> list[tuple["Tensor", "Tenso
             )
         found.append((keys[..., :length, :], values[..., :length, :]))
     return found
+
+
+def equal_bits(one: Layers, other: Layers) -> bool:
+    """Whether two prefixes are the same bits; cheap, and blind to what is not finite in both."""
+    import torch
+
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return all(
+        torch.equal(a.view(integers[a.element_size()]), b.view(integers[b.element_size()]))
+        for pair, counterpart in zip(one, other, strict=True)
+        for a, b in zip(pair, counterpart, strict=True)
+    )
 
 
 def first_difference(one: Layers, other: Layers) -> KvDifference | None:

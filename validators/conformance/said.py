@@ -7,7 +7,8 @@ from zoo.adapter import WEIGHTS_NAME
 from zoo.errors import UndecidedError
 from zoo.report import Finding, Location, Severity
 from zoo.validators.check import Context, Measurement
-from zoo.validators.conformance.evidence import PromptEvidence
+from zoo.validators.conformance.difference import worst
+from zoo.validators.conformance.evidence import PromptEvidence, WholeRuns
 
 
 def not_activated(context: Context) -> str:
@@ -37,10 +38,25 @@ def with_prefix(evidence: Iterable[PromptEvidence]) -> list[PromptEvidence]:
     Raises:
         UndecidedError: none has one, so nothing before the invocation can be compared.
     """
-    found = [one for one in evidence if one.prompt.start > 0]
+    found = [one for one in evidence if one.hand_over]
     if not found:
         raise UndecidedError(
             "every prompt begins with the invocation: there is no prefix to compare",
             hint="add a sample to zoo.yaml that has text before the invocation",
         )
     return found
+
+
+def deterministic(runs: Iterable[WholeRuns | None]) -> None:
+    """Makes sure that a comparison bit by bit means something.
+
+    Raises:
+        UndecidedError: the base differs from itself in the very same call.
+    """
+    found = worst(run.run_to_run for run in runs if run)
+    if found.max_abs > 0:
+        raise UndecidedError(
+            f"the base model differs from itself by {amount(found.max_abs)} between two equal calls: its "
+            "kernels are not deterministic here, so nothing can be compared bit by bit",
+            hint="zoo validate --attention eager, or another device",
+        )

@@ -30,6 +30,7 @@ def run_base(
     *,
     attention_mask: "Tensor | None" = None,
     position_ids: "Tensor | None" = None,
+    logits_to_keep: int = 0,
 ) -> "Tensor":
     """The base model's raw logits, called with the same arguments as PEFT's and the reference's model.
 
@@ -39,9 +40,10 @@ def run_base(
         cache: KV of earlier tokens; extended in place.
         attention_mask: int64 `[batch, cached + tokens]`.
         position_ids: int64 `[batch, tokens]`.
+        logits_to_keep: compute logits for this many last positions; 0 is all.
 
     Returns:
-        Logits `[batch, tokens, vocabulary]`, in the model's dtype.
+        Logits `[batch, kept, vocabulary]`, in the model's dtype.
     """
     import torch
 
@@ -52,7 +54,7 @@ def run_base(
             position_ids=position_ids,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=0,
+            logits_to_keep=logits_to_keep,
         )
     logits: Tensor = output.logits
     return logits
@@ -78,17 +80,17 @@ def in_chunks(step: Step, ids: "Tensor", sizes: Sequence[int], cache: "DynamicCa
 
 
 def chunkings(length: int) -> dict[str, list[int]]:
-    """Ways to prefill `length` tokens, by name: whole, in two unequal parts, in pieces of 16.
+    """Ways to prefill `length` tokens, by name: whole, in up to 16 equal pieces, in two unequal parts.
 
-    Ways that come out the same are given once; no tokens are one way, of no calls.
+    Pieces have at least 16 tokens: a long prefix in tiny ones would cost a call each and show no more.
+    Ways that come out the same are given once.
     """
-    if length == 0:
-        return {"whole": []}
     ways = {"whole": [length]}
+    if length > 16:
+        size = max(16, -(-length // 16))
+        ways[f"pieces of {size}"] = [size] * (length // size) + ([length % size] if length % size else [])
     if length >= 3:
         ways["two parts"] = [2 * length // 3, length - 2 * length // 3]
-    if length > 16:
-        ways["pieces of 16"] = [16] * (length // 16) + ([length % 16] if length % 16 else [])
     return ways
 
 

@@ -76,6 +76,6 @@ class Noise:
 
 def chunking_noise(evidence: list[PromptEvidence], dtype: "torch.dtype") -> Noise:
     """The base's chunking noise over all prompts of a session."""
-    found = worst(d for one in evidence for d in one.hand_over.noise.values())
-    scale = max((one.full.scale for one in evidence), default=0.0)
+    found = worst(d for one in evidence if one.hand_over for d in one.hand_over.noise.values())
+    scale = max((one.scale for one in evidence), default=0.0)
     return Noise.of(found, scale=scale, dtype=dtype)

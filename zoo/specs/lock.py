@@ -22,6 +22,8 @@ class BaseLock(_Closed):
         source: where the bytes came from, for people.
         tokenizer_sha256: digest of `tokenizer.json`.
         chat_template_sha256: digest of the template text, UTF-8.
+        tokenizer_config_sha256: digest of `tokenizer_config.json`, whose class and special tokens decide ids
+            too; null when the base has none, or in a lock of before it was recorded.
     """
 
     id: str
@@ -30,6 +32,7 @@ class BaseLock(_Closed):
     source: str = ""
     tokenizer_sha256: Sha256
     chat_template_sha256: Sha256
+    tokenizer_config_sha256: Sha256 | None = None
 
 
 class ConversionRecord(_Closed):

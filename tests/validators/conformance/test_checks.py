@@ -229,8 +229,9 @@ def test_an_invocation_at_the_very_beginning(make_alora: Make, llama: BaseModel,
     found = outcomes(context)
     assert not flagged(found)
     assert isinstance(found["ZR001"], Passed)
-    comparable = {code for code in ("ZR002", "ZR004", "ZK001", "ZK002") if isinstance(found[code], Passed)}
-    assert comparable == (set() if start == 0 else {"ZR002", "ZR004", "ZK001", "ZK002"})
+    compared = {"ZR002", "ZR004", "ZK001", "ZK002", "ZK003"}
+    comparable = {code for code in compared if isinstance(found[code], Passed)}
+    assert comparable == (set() if start == 0 else compared)
     if start == 0:
         assert "no prefix" in said(found["ZK001"])
 
@@ -243,10 +244,7 @@ def test_a_late_start_that_cannot_be_seen_is_a_warning(
     from zoo.validators.conformance.difference import ZERO
 
     context = context_of(make_alora(), llama)
-    blind = [
-        replace(one, hand_over=replace(one.hand_over, one_late=ZERO)) for one in context.session.evidence
-    ]
-    context.session.__dict__["evidence"] = blind
+    context.session.__dict__["control"] = replace(context.session.control, one_late=ZERO)
     found = outcomes(context, "ZK002")["ZK002"]
     assert isinstance(found, Flagged)
     assert found.severity is Severity.WARNING
@@ -255,23 +253,42 @@ def test_a_late_start_that_cannot_be_seen_is_a_warning(
 def test_the_prompts_are_bounded(make_alora: Make, llama: BaseModel) -> None:
     context = context_of(make_alora(), llama)
     first = context.prompts[0]
-    long = Prompt(text="", ids=(*[7] * 5000, *first.ids), start=5000 + first.start)
-    chosen = session.choose([long, *[first] * 3, *context.prompts])
+    longest = session.MAX_TOKENS
+    long = Prompt(text="", ids=(*[7] * longest, *first.ids), start=longest + first.start)
+    chosen = session.choose([long, *[first] * 3, *context.prompts], most=5)
     assert long not in chosen
     assert chosen == tuple(context.prompts)
     with pytest.raises(UndecidedError, match="at most"):
-        session.choose([long])
-    thousands = [Prompt(text="", ids=(*[7 + n] * 700, *first.ids), start=700) for n in range(4)]
-    assert len(session.choose(thousands)) == 2
+        session.choose([long], most=5)
+    hundreds = [Prompt(text="", ids=(*[7 + n] * 700, *first.ids), start=700) for n in range(4)]
+    assert session.choose([*hundreds, first], most=3) == (*hundreds[:2], first)
+
+
+def test_only_short_prompts_are_run_whole(make_alora: Make, llama: BaseModel) -> None:
+    context = context_of(make_alora(), llama)
+    first = context.prompts[0]
+    long = Prompt(text="", ids=(*[7] * 300, *first.ids), start=300 + first.start)
+    context.__dict__["prompts"] = [long, *context.prompts]
+    evidence = {one.prompt: one for one in context.session.evidence}
+    assert evidence[long].whole is None
+    assert evidence[long].hand_over is not None
+    assert sum(one.whole is not None for one in evidence.values()) == session.WHOLE_PROMPTS
+    assert context.session.compares(long)
+    found = outcomes(context)
+    assert not flagged(found)
+    assert isinstance(found["ZR001"], Passed)
+    assert found["ZR001"].measured["longest_prompt_tokens"] == len(long.ids)
 
 
 def test_progress_is_told_about_every_prompt(make_alora: Make, llama: BaseModel) -> None:
     told: list[tuple[int, int]] = []
     context = context_of(make_alora(), llama)
-    context.progress = lambda stage, *, done, total, note="": told.append((done, total))
+    context.progress = lambda stage, *, done, total, note="": (
+        told.append((done, total)) if stage == session.STAGE else None
+    )
     outcomes(context, "ZR001")
     assert told[-1] == (len(SAMPLES), len(SAMPLES))
-    assert len(told) == len(SAMPLES) + 2
+    assert len(told) == len(SAMPLES) + 1
 
 
 def test_the_pristine_base_and_its_copy_agree_in_every_bit(make_alora: Make, llama: BaseModel) -> None:

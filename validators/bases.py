@@ -1,0 +1,46 @@
+"""The base models of one run: each is found once, its tokenizer read once, its weights loaded once."""
+
+from typing import TYPE_CHECKING
+
+from zoo.models import BaseModel, resolve, resolve_reference
+from zoo.validators.conformance.rig import Rigs
+
+if TYPE_CHECKING:
+    from zoo.prompts import Prompter
+    from zoo.specs.release import BaseRef
+
+
+class Bases:
+    """What the validations of one run share of their base models.
+
+    Attributes:
+        rigs: the loaded base of the dynamic part.
+    """
+
+    def __init__(self) -> None:
+        """Starts with none."""
+        self.rigs = Rigs()
+        self._found: dict[object, BaseModel] = {}
+        self._prompters: dict[BaseModel, Prompter] = {}
+
+    def named(self, spec: str, *, revision: str = "") -> BaseModel:
+        """As `zoo.models.resolve`, which says what it raises."""
+        key = (spec, revision)
+        if key not in self._found:
+            self._found[key] = resolve(spec, revision=revision)
+        return self._found[key]
+
+    def referred(self, reference: "BaseRef") -> BaseModel:
+        """As `zoo.models.resolve_reference`, which says what it raises."""
+        key = reference.model_dump_json()
+        if key not in self._found:
+            self._found[key] = resolve_reference(reference)
+        return self._found[key]
+
+    def prompter(self, base: BaseModel) -> "Prompter":
+        """Renders and tokenises for a base."""
+        from zoo.prompts import Prompter
+
+        if base not in self._prompters:
+            self._prompters[base] = Prompter(base)
+        return self._prompters[base]

@@ -1,0 +1,33 @@
+"""Checks of the engine itself, made once for adapters that take the same way through it."""
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+
+from zoo.report import Finding
+from zoo.validators.check import Context, Measurement
+
+Run = Callable[[Context], Iterable[Finding | Measurement]]
+
+
+def once_a_kind(run: Run) -> Run:
+    """A check that is made on the first adapter of each kind in a run, and holds for the others of it.
+
+    For checks of how the engine keeps adapters, rows and calls apart. That does not depend on the numbers in
+    the factors: adapters of one kind (`Session.kind`: the same invocation, modules, ranks and settings on one
+    base) go through the same code with the same shapes. Their results name the adapter that it was shown on.
+    What was not shown (a finding, or nothing decided) is tried again on the next one.
+    """
+
+    @wraps(run)
+    def once(context: Context) -> Iterable[Finding | Measurement]:
+        session = context.session
+        key = (run.__module__, run.__qualname__, session.kind)
+        if shown_on := session.rig.shown.get(key):
+            yield Measurement(name="shown_on", value=f"{shown_on}, of the same kind, in this run")
+            return
+        said = list(run(context))
+        if not any(isinstance(item, Finding) for item in said):
+            session.rig.shown[key] = context.repo.name
+        yield from said
+
+    return once
