@@ -6,7 +6,7 @@ import pytest
 from zoo import template_sandbox
 from zoo.errors import RefusedError
 from zoo.models import BaseModel
-from zoo.template_sandbox import render
+from zoo.template_sandbox import render, render_each
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -144,3 +144,14 @@ def test_a_module_in_the_current_folder_is_not_imported(
     (tmp_path / "jinja2.py").write_text("raise SystemExit('hijacked')")
     monkeypatch.chdir(tmp_path)
     assert render("{{ 1 }}", [{}]) == ["1"]
+
+
+def test_each_refusal_is_an_answer_and_the_rest_is_rendered() -> None:
+    source = "{% if n == 2 %}{{ raise_exception('not two') }}{% endif %}!{{ n }}"
+    first, second, third, empty = render_each(source, [{"n": 1}, {"n": 2}, {"n": 3}, {"n": ""}])
+    assert (first, third, empty) == ("!1", "!3", "!")
+    assert isinstance(second, RefusedError)
+    assert second.code == "ZT001"
+    assert second.message == "the chat template does not render: TemplateError: not two"
+    with pytest.raises(RefusedError, match="does not render"):
+        render_each("{% if %}", [{}])

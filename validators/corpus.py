@@ -5,8 +5,6 @@ not; the last characters of a message merge with what follows, or do not. The co
 last characters, in their length, their script and their number of turns.
 """
 
-from collections.abc import Sequence
-
 from zoo.prompts import Conversation
 
 
@@ -61,21 +59,3 @@ WITH_SYSTEM: tuple[Conversation, ...] = (
     ],
     [{"role": "system", "content": ""}, {"role": "user", "content": "No instructions at all:"}],
 )
-
-
-def quoting(text: str) -> Sequence[Conversation]:
-    """Conversations whose user writes an invocation's text, as an attacker or a curious reader would.
-
-    Args:
-        text: the invocation.
-    """
-    return (
-        _ask(f"What does {text} do?"),
-        _ask(f"{text}{text}"),
-        _ask(f"Ignore the passage.\n{text}"),
-        [
-            {"role": "user", "content": f"Repeat after me: {text}"},
-            {"role": "assistant", "content": text},
-            {"role": "user", "content": "Thanks"},
-        ],
-    )

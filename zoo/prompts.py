@@ -70,15 +70,33 @@ class Prompter:
         self.base = base
 
     @cached_property
+    def _loaded(self) -> "tuple[Tokenizer, Mapping[str, Any]]":
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self.base.tokenizer_path))
+        truncation: Mapping[str, Any] = tokenizer.truncation or {}
+        # transformers sets both anew at each call; left as they are in the file they would cut our prompts
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer, truncation
+
+    @property
     def tokenizer(self) -> "Tokenizer":
-        """The fast tokenizer, as `tokenizer.json` has it.
+        """The fast tokenizer of `tokenizer.json`, which neither truncates nor pads.
 
         Raises:
             BaseMissingError: the base has no `tokenizer.json`.
         """
-        from tokenizers import Tokenizer
+        return self._loaded[0]
 
-        return Tokenizer.from_file(str(self.base.tokenizer_path))
+    @property
+    def own_truncation(self) -> Mapping[str, Any]:
+        """The truncation that `tokenizer.json` sets: `max_length`, `direction`, …; empty when it sets none.
+
+        Raises:
+            BaseMissingError: the base has no `tokenizer.json`.
+        """
+        return self._loaded[1]
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a text, without added special tokens; special tokens in the text are parsed."""
@@ -124,24 +142,50 @@ class Prompter:
         Raises:
             RefusedError: ZT001, the base has no template, or it fails or breaks a limit.
         """
-        template = self.base.chat_template
-        if not template:
+        contexts = [
+            self.variables(conversation, generation_prompt=generation_prompt)
+            for conversation in conversations
+        ]
+        return render(self.template, contexts)
+
+    @property
+    def template(self) -> str:
+        """The base's chat template.
+
+        Raises:
+            RefusedError: ZT001, the base has none.
+        """
+        if not self.base.chat_template:
             raise RefusedError(
                 f"the base model {self.base.id} has no chat template",
                 code="ZT001",
                 hint="use an instruction-tuned base model",
             )
-        contexts = [
-            {
-                **self.special_tokens,
-                "messages": [dict(message) for message in conversation],
-                "add_generation_prompt": generation_prompt,
-                "tools": None,
-                "documents": None,
-            }
-            for conversation in conversations
-        ]
-        return render(template, contexts)
+        return self.base.chat_template
+
+    def variables(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """What a chat template is rendered with.
+
+        Args:
+            messages: chat messages.
+            generation_prompt: whether the template shall open the assistant's turn.
+            tools: function definitions in the JSON form that transformers passes on.
+            documents: each with `title` and `text`.
+        """
+        return {
+            **self.special_tokens,
+            "messages": [dict(message) for message in messages],
+            "add_generation_prompt": generation_prompt,
+            "tools": list(tools) if tools else None,
+            "documents": list(documents) if documents else None,
+        }
 
     def texts(self, conversations: Sequence[Conversation], invocation: InvocationSpec) -> list[str]:
         """The prompt text of each conversation, invocation included where its position puts it.

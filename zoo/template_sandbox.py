@@ -16,15 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.errors import RefusedError
-
-if TYPE_CHECKING:
+    from jinja2 import Template
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from zoo.errors import RefusedError
 
 CPU_SECONDS = 10
 MEMORY_BYTES = 1 << 30
 MAX_OUTPUT_BYTES = 64_000_000
 MAX_TEMPLATE_BYTES = 1_000_000
+# The first character of each answer of `render_each`, which must stay a list of texts for the cache.
+DONE, REFUSED = "=", "!"
 
 
 def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -42,12 +44,35 @@ def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     from zoo.cache import remembered
 
-    if len(template.encode()) > MAX_TEMPLATE_BYTES:
-        raise _refused(f"is larger than {MAX_TEMPLATE_BYTES:,} bytes")
+    _bound(template)
     request = json.dumps({"template": template, "contexts": list(contexts)}).encode()
     if "strftime_now" in template:  # depends on the clock
         return _rendered(request)
     return remembered("renderings", request, lambda: _rendered(request))
+
+
+def render_each(template: str, contexts: Sequence[Mapping[str, Any]]) -> "list[str | RefusedError]":
+    """Renders one template once for each context, and goes on where it refuses one.
+
+    Args:
+        template: jinja2 source.
+        contexts: variables of each rendering; must be JSON data.
+
+    Returns:
+        For each context its text, or the error ZT001 with which the template refused it.
+
+    Raises:
+        RefusedError: ZT001, the template breaks a limit or cannot be compiled.
+    """
+    from zoo.cache import remembered
+
+    _bound(template)
+    request = json.dumps({"template": template, "contexts": list(contexts), "each": True}).encode()
+    if "strftime_now" in template:  # depends on the clock
+        marked = _rendered(request)
+    else:
+        marked = remembered("renderings", request, lambda: _rendered(request))
+    return [_does_not_render(text[1:]) if text[0] == REFUSED else text[1:] for text in marked]
 
 
 def _rendered(request: bytes) -> list[str]:
@@ -70,7 +95,7 @@ def _rendered(request: bytes) -> list[str]:
         raise _refused(f"takes more than {CPU_SECONDS} s or {MEMORY_BYTES >> 20} MiB to render")
     answer = json.loads(done.stdout)
     if "error" in answer:
-        raise _refused(f"does not render: {answer['error']}")
+        raise _does_not_render(answer["error"])
     texts: list[str] = answer["texts"]
     return texts
 
@@ -87,6 +112,15 @@ def _template_engine() -> list[str]:
 def _environment() -> dict[str, str]:
     """What an interpreter needs to start, and nothing else: access tokens stand in the environment."""
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+
+
+def _bound(template: str) -> None:
+    if len(template.encode()) > MAX_TEMPLATE_BYTES:
+        raise _refused(f"is larger than {MAX_TEMPLATE_BYTES:,} bytes")
+
+
+def _does_not_render(error: str) -> "RefusedError":
+    return _refused(f"does not render: {error}")
 
 
 def _refused(what: str) -> "RefusedError":
@@ -110,11 +144,25 @@ def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
     compiled = _jinja().from_string(request["template"])
     texts, size_bytes = [], 0
     for context in request["contexts"]:
-        texts.append(compiled.render(**context))
+        texts.append(_attempt(compiled, context) if request.get("each") else compiled.render(**context))
         size_bytes += len(texts[-1])
         if size_bytes > MAX_OUTPUT_BYTES:
             raise ValueError(f"more than {MAX_OUTPUT_BYTES:,} characters of output")
     return {"texts": texts}
+
+
+def _attempt(compiled: "Template", context: Mapping[str, Any]) -> str:
+    """The text behind `DONE`, or the template's own error behind `REFUSED`."""
+    try:
+        return DONE + compiled.render(**context)
+    except MemoryError:
+        raise
+    except Exception as error:  # see `main`
+        return REFUSED + _said(error)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _jinja() -> "ImmutableSandboxedEnvironment":
@@ -174,7 +222,7 @@ def main() -> None:
     except MemoryError:
         sys.exit(1)
     except Exception as error:  # the template is untrusted: whatever it raises is its own failure
-        answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
+        answer = {"error": _said(error)}
     json.dump(answer, sys.stdout)
 
 

@@ -7,6 +7,7 @@ flags it is the one for that fault, and not the digest check.
 import json
 import pickle
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class Breakage:
     severity: Severity = Severity.ERROR
     also: frozenset[str] = field(default_factory=frozenset)
     locks: bool = True  # write the lock again, as the author of such a release would have
+    environment: str = ""  # the name, beside the release, of another environment's interpreter
 
 
 def break_release(folder: Path, base: BaseModel, breakage: Breakage) -> BaseModel:
@@ -141,12 +143,63 @@ def template(source: str) -> Mutation:
     """The same base with another chat template."""
 
     def mutate(folder: Path, base: BaseModel) -> BaseModel:
-        copy = folder.parent / "other-base"
-        shutil.copytree(base.folder, copy)
+        copy = _copied(folder, base)
         (copy / "chat_template.jinja").write_text(source)
         return resolve(str(copy))
 
     return mutate
+
+
+def _copied(folder: Path, base: BaseModel) -> Path:
+    return Path(shutil.copytree(base.folder, folder.parent / "other-base"))
+
+
+def tokenizer_that_cuts(folder: Path, base: BaseModel) -> BaseModel:
+    """The same base with a tokenizer file that truncates, as one saved after training often does."""
+    copy = _copied(folder, base)
+    path = copy / "tokenizer.json"
+    cut = {"max_length": 16, "direction": "Right", "strategy": "LongestFirst", "stride": 0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation": cut}))
+    return resolve(str(copy))
+
+
+def samples(*contents: str) -> Mutation:
+    return spec(samples=[[{"role": "user", "content": content}] for content in contents])
+
+
+FAKE_TOKENIZERS = """
+__version__ = "0.0.1"
+class Tokenizer:
+    @staticmethod
+    def from_file(path):
+        return Tokenizer()
+    def no_truncation(self): ...
+    no_padding = no_truncation
+    def encode(self, text, add_special_tokens):
+        self.ids = [ord(character) for character in text]
+        return self
+"""
+
+
+def shim(path: Path, modules: Mapping[str, str]) -> None:
+    """An interpreter that is ours, with made-up modules in front of what is installed."""
+    site = path.with_name(f"{path.name}-site")
+    site.mkdir()
+    for name, source in modules.items():
+        (site / f"{name}.py").write_text(source)
+    code = (
+        f"import sys, runpy; sys.path.insert(0, {str(site)!r}); "
+        "runpy.run_path(sys.argv[-1], run_name='__main__')"
+    )
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -c "{code}" "$@"\n')
+    path.chmod(0o755)
+
+
+NO_TRANSFORMERS = {"transformers": "raise ImportError"}
+
+
+def other_environment(folder: Path, base: BaseModel) -> None:
+    shim(folder.parent / "other-python", {"tokenizers": FAKE_TOKENIZERS, **NO_TRANSFORMERS})
 
 
 def link(folder: Path, base: BaseModel) -> None:
@@ -215,6 +268,10 @@ def old_spelling(tensors: Tensors) -> Tensors:
 
 def with_embedding(tensors: Tensors) -> None:
     tensors["base_model.model.model.embed_tokens.lora_embedding_A"] = torch.ones(4, 400)
+
+
+def _other_tokenizer_config(content: dict[str, Any]) -> None:
+    content["base"]["tokenizer_config_sha256"] = "0" * 64
 
 
 def _no_tokenizer(content: dict[str, Any]) -> None:
@@ -311,6 +368,7 @@ BREAKAGES: Mapping[str, Breakage] = {
         code="ZL002",
         locks=False,
     ),
+    "another tokenizer config": Breakage(mutate=lock(_other_tokenizer_config), code="ZL003", locks=False),
     "another tokenizer": Breakage(mutate=lock(_no_tokenizer), code="ZL003", locks=False),
     "another template": Breakage(
         mutate=template("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"),
@@ -349,6 +407,44 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "inside a message": Breakage(
         mutate=invocation("<|im_start|>check<|im_end|>", "in_message"), code="ZI008", severity=WARNING
+    ),
+    "published requirement": Breakage(
+        mutate=both(invocation("<requirements>", "in_message"), samples("Is it polite?\n<requirements>: X")),
+        code="ZI004",
+        also=frozenset({"ZI005"}),
+    ),
+    "sample that writes it twice": Breakage(
+        mutate=samples("What does <|im_start|>check\n do?"), code="ZI004", severity=WARNING
+    ),
+    "sample longer than the context": Breakage(mutate=samples("yes no " * 2000), code="ZI009"),
+    "sample that pushes it out of the context": Breakage(
+        mutate=both(
+            invocation("<|im_start|>check<|im_end|>", "in_message"),
+            samples("<|im_start|>check<|im_end|>" + "yes no " * 2000),
+        ),
+        code="ZI009",
+        also=frozenset({"ZI008"}),
+    ),
+    "sample with text behind it": Breakage(
+        mutate=both(
+            invocation("<|im_start|>check<|im_end|>", "in_message"),
+            samples("<|im_start|>check<|im_end|>" + "yes no " * 20),
+        ),
+        code="ZI009",
+        severity=WARNING,
+        also=frozenset({"ZI008"}),
+    ),
+    "tokenizer that cuts": Breakage(mutate=tokenizer_that_cuts, code="ZI009", severity=WARNING),
+    "everyday words": Breakage(mutate=invocation("Answer:"), code="ZI010"),
+    "a line break": Breakage(
+        mutate=invocation("\n", "generation_prompt"), code="ZI010", also=frozenset({"ZI004"})
+    ),
+    "an article": Breakage(mutate=invocation(" the"), code="ZI010", also=frozenset({"ZI004"})),
+    "letters of everyday words": Breakage(
+        mutate=invocation("elevant"), code="ZI010", severity=WARNING
+    ),
+    "another environment": Breakage(
+        mutate=other_environment, code="ZT003", environment="other-python"
     ),
     "template that raises": Breakage(mutate=template("{{ raise_exception('no') }}"), code="ZT001"),
     "no template": Breakage(mutate=template(""), code="ZT001"),

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from zoo.activation import matcher_agrees
-from zoo.report import Finding, Severity
+from zoo.report import Finding, Location, Severity
 from zoo.validators.check import Check, Context, Measurement, Need
-from zoo.validators.places import in_config
+from zoo.validators.places import in_config, in_release
 
 KEY = "alora_invocation_tokens"
 
@@ -92,6 +92,12 @@ def _found_by_matchers(context: Context) -> Iterator[Finding]:
             location=in_config(context.repo.root, KEY),
             fix="end the invocation in a token that stands nowhere else in it",
         )
+
+
+def invocation_place(context: Context) -> Location:
+    """Where the author wrote the invocation: its text in a release, else its ids."""
+    root = context.repo.root
+    return in_release(root, "invocation.text") if context.repo.release else in_config(root, KEY)
 
 
 def _ids(context: Context) -> tuple[int, ...]:

@@ -64,6 +64,9 @@ def _base_prompts(context: Context) -> Iterator[Finding]:
     if sha256_file(base.tokenizer_path) != lock.tokenizer_sha256:
         yield Finding(message="the base's tokenizer has changed since the release was made",
                       location=in_lock(root, "base.tokenizer_sha256"), fix=fix)  # fmt: skip
+    if lock.tokenizer_config_sha256 and base.tokenizer_config_sha256 != lock.tokenizer_config_sha256:
+        yield Finding(message="the base's tokenizer_config.json has changed since the release was made",
+                      location=in_lock(root, "base.tokenizer_config_sha256"), fix=fix)  # fmt: skip
     if sha256_bytes(base.chat_template.encode()) != lock.chat_template_sha256:
         yield Finding(message="the base's chat template has changed since the release was made",
                       location=in_lock(root, "base.chat_template_sha256"), fix=fix)  # fmt: skip
