@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.adapter import AdapterRepo
-from zoo.cards import behaviour, checks, engines, front_matter, provenance, usage
+from zoo.cards import behaviour, checks, engines, front_matter, provenance, usage, vectors
 from zoo.cards.markdown import cell, code
 from zoo.cards.record import CardRecord, read_record
 from zoo.errors import SpecError
@@ -89,6 +89,7 @@ SECTIONS: tuple[Section, ...] = (
     usage.usage,
     behaviour.behaviour,
     engines.engines,
+    vectors.vectors,
     provenance.making,
     provenance.base,
     limits,

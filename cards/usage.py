@@ -51,7 +51,7 @@ def snippet(record: CardRecord) -> str:
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache",
         "",
-        *_load_base(record),
+        *load_base(record),
         f"model = PeftModel.from_pretrained(model, {adapter}){local}",
         "",
         f"messages = {_messages(record)}",
@@ -74,21 +74,22 @@ def snippet(record: CardRecord) -> str:
     return "\n".join(lines)
 
 
-def _load_base(record: CardRecord) -> list[str]:
+def load_base(record: CardRecord, *, tokenizer: bool = True) -> list[str]:
+    """The lines that load the base as `model`, and its `tokenizer` unless it is not wanted."""
     base = record.release.base
     if base.embedded:  # the Hub's own weights of this name are other ones: nothing here was measured on them
         return [
             "from zoo.models import resolve  # pip install alora-zoo",
-            "",
+            *([""] if tokenizer else []),
             f'base = resolve("{base.embedded}").folder  # the weights it was made and checked on',
-            "tokenizer = AutoTokenizer.from_pretrained(base)",
+            *(["tokenizer = AutoTokenizer.from_pretrained(base)"] if tokenizer else []),
             "model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)",
         ]
     pinned = ", revision=commit" if base.revision else ""
     return [
         f"base = {_literal(base.id)}",
         *([f'commit = "{base.revision}"'] if base.revision else []),
-        f"tokenizer = AutoTokenizer.from_pretrained(base{pinned})",
+        *([f"tokenizer = AutoTokenizer.from_pretrained(base{pinned})"] if tokenizer else []),
         f"model = AutoModelForCausalLM.from_pretrained(base{pinned}, dtype=torch.float32)",
     ]
 

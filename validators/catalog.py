@@ -11,6 +11,7 @@ from zoo.validators.checks.prompts import PROMPT_CHECKS
 from zoo.validators.checks.release import RELEASE_CHECKS
 from zoo.validators.checks.weights import WEIGHT_CHECKS
 from zoo.validators.conformance.checks import CONFORMANCE_CHECKS
+from zoo.validators.conformance.replay_checks import REPLAY_CHECKS, SHIPPED_CHECKS
 
 # What the files of the adapter and of its base decide, without running a model.
 STATIC_CHECKS: tuple[Check, ...] = (
@@ -22,8 +23,9 @@ STATIC_CHECKS: tuple[Check, ...] = (
     *WEIGHT_CHECKS,
     *INVOCATION_CHECKS,
     *PROMPT_CHECKS,
+    *SHIPPED_CHECKS,
 )
-ALL_CHECKS: tuple[Check, ...] = (*STATIC_CHECKS, *EVIDENCE_CHECKS, *CONFORMANCE_CHECKS)
+ALL_CHECKS: tuple[Check, ...] = (*STATIC_CHECKS, *EVIDENCE_CHECKS, *CONFORMANCE_CHECKS, *REPLAY_CHECKS)
 
 
 def known_codes() -> frozenset[str]:

@@ -20,12 +20,13 @@ from zoo.report import Crashed, Report
 from zoo.specs.lock import BehaviourRecord
 from zoo.specs.release import BaseRef, GatePolicy, InvocationSpec, Position
 
+VECTORS = {"conformance.safetensors": b"their digest is all that the card reads"}
 GOLDEN = Path(__file__).parents[1] / "golden" / "card.md"
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    return write_release(tmp_path / "release")
+    return write_release(tmp_path / "release", files=VECTORS)
 
 
 def card_of(folder: Path, report: Report | None = None, hub_id: str = "org/relevance") -> str:

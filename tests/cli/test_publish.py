@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cards.test_card import VECTORS
 from tests.conftest import build_tiny_base
 from tests.hub.server import HubServer
 from tests.real_release import REASON, real_release
@@ -37,7 +38,7 @@ def zoo(*arguments: object, cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def test_card_prints_the_card_and_says_when_there_is_no_evidence(tmp_path: Path) -> None:
-    release = write_release(tmp_path / "release")
+    release = write_release(tmp_path / "release", files=VECTORS)
     done = zoo("card", release, cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith("---\n")

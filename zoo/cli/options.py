@@ -27,3 +27,39 @@ EvalData = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+# ---------------------------------------------------------------- zoo validate
+
+Adapters = Annotated[
+    list[Path] | None, typer.Argument(metavar="PATH...", help="Adapter folders; a library with one adapter.")
+]
+Library = Annotated[
+    list[Path] | None,
+    typer.Option("--library", metavar="DIR", help="Every adapter below this folder; repeatable."),
+]
+Static = Annotated[bool, typer.Option("--static", help="Only what needs no torch: seconds, not minutes.")]
+Replay = Annotated[bool, typer.Option("--replay", help="Only the conformance vectors that came with it.")]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Also write the report: .json .xml .sarif .md; repeatable."
+    ),
+]
+Record = Annotated[
+    bool, typer.Option("--record", help="Write conformance vectors, and the report into zoo.lock.json.")
+]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option("--engine", metavar="NAME", help="Try it in this engine too (zoo engines); repeatable."),
+]
+Gguf = Annotated[str, typer.Option("--gguf", metavar="FILE", help="The base as GGUF, for llama-server.")]
+TokenizerEnvs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tokenizer-env",
+        metavar="PYTHON",
+        help="Another environment's Python must tokenise alike; repeatable.",
+    ),
+]
+Prompts = Annotated[int, typer.Option(min=1, max=64, help="Prompts to run the dynamic checks on.")]
+Attention = Annotated[str, typer.Option(help="Attention implementation: sdpa, eager, flash_attention_2, …")]

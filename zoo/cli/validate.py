@@ -1,64 +1,72 @@
-"""`zoo validate`: every check on one adapter folder, and the verdict."""
-
-from pathlib import Path
-from typing import Annotated
+"""`zoo validate`: every check on adapter folders, and the verdict."""
 
 import typer
 
-from zoo.cli.options import Adapter, AsJson, Base, Device, Dtype, Quiet
-
-Static = Annotated[bool, typer.Option("--static", help="Only what needs no torch: seconds, not minutes.")]
-Output = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Also write the report: .json .xml .sarif .md; repeatable."
-    ),
-]
-Record = Annotated[bool, typer.Option("--record", help="Store the report in zoo.lock.json, for the card.")]
+from zoo.cli import options as o
 
 
 def validate(
-    path: Adapter,
-    base: Base = "",
-    static: Static = False,
-    output: Output = None,
-    as_json: AsJson = False,
-    record: Record = False,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    quiet: Quiet = False,
+    paths: o.Adapters = None,
+    library: o.Library = None,
+    base: o.Base = "",
+    static: o.Static = False,
+    replay: o.Replay = False,
+    engine: o.Engines = None,
+    gguf: o.Gguf = "",
+    tokenizer_env: o.TokenizerEnvs = None,
+    output: o.Output = None,
+    as_json: o.AsJson = False,
+    record: o.Record = False,
+    prompts: o.Prompts = 5,
+    device: o.Device = "cpu",
+    dtype: o.Dtype = "float32",
+    attention: o.Attention = "",
+    quiet: o.Quiet = False,
 ) -> None:
-    """Check an adapter folder; nothing in it is changed, unless --record says so.
+    """Check adapter folders; nothing in them is changed, unless --record says so.
+
+    Several adapters share one base, which is loaded once and reads each prompt once.
 
     Exit codes: 0 fine, 1 something is wrong, 2 usage, 3 something was not checked, 4 a defect in zoo. With
     --static the checks that need torch are left out, which alone does not make the exit code 3.
     """
-    import sys
-
     from zoo.cli.progress import shown
-    from zoo.render.json import render_json
+    from zoo.cli.reporting import output_paths, render_all, run_one, tally
     from zoo.render.suffix import check_outputs, write_outputs
-    from zoo.render.terminal import render_line, render_summary
-    from zoo.validators.record import check_recordable
+    from zoo.report import worst_exit_code
+    from zoo.validators.library import chosen_folders, validations
+    from zoo.validators.record import prepare
     from zoo.validators.record import record as record_evidence
-    from zoo.validators.validate import Validation
+    from zoo.validators.validate import Settings
 
-    outputs, colour = output or [], sys.stdout.isatty()
+    outputs, several = output or [], bool(library) or len(paths or []) > 1
     check_outputs(outputs)
+    folders = chosen_folders(paths or [], library or [])
+    settings = Settings(
+        base=base,
+        static=static,
+        replay=replay,
+        engines=tuple(engine or ()),
+        engine_options={"gguf": gguf} if gguf else {},
+        tokenizer_envs=tuple(tokenizer_env or ()),
+        prompts=prompts,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+    )
+    reports, codes = [], []
     with shown(quiet=quiet or static) as progress:
-        validation = Validation.open(
-            path, base=base, static=static, device=device, dtype=dtype, progress=progress
-        )
-        if record:
-            check_recordable(validation.context.repo, static=static)
-        results = []
-        for result in validation:
-            results.append(result)
-            if not as_json:
-                typer.echo(render_line(result, colour=colour), nl=False)
-    report = validation.report(results)
-    typer.echo(render_json(report) if as_json else render_summary(report, colour=colour), nl=False)
-    write_outputs(report, outputs)
-    if record:
-        record_evidence(validation.context.repo, report)
-    raise typer.Exit(validation.exit_code(report))
+        for validation in validations(folders, settings, progress=progress):
+            repo = validation.context.repo
+            if record and (said := prepare(validation.context)):
+                typer.echo(f"zoo: {said}", err=True)
+            reports.append(run_one(validation, as_json=as_json, several=several))
+            codes.append(validation.exit_code(reports[-1]))
+            write_outputs(reports[-1], output_paths(outputs, repo.root, several=several))
+            if record:
+                record_evidence(repo, reports[-1])
+    if as_json:
+        typer.echo(render_all(reports, several=several), nl=False)
+    elif several:
+        typer.echo(tally(reports), nl=False)
+    raise typer.Exit(worst_exit_code(codes))

@@ -35,7 +35,7 @@ def publish_to_folder(
     lock = parse_lock((target / LOCK_NAME).read_bytes()) if LOCK_NAME in present else None
     published = lock is not None and staged.same_release(lock)
     if lock is not None and published:
-        staged = staged.adopt(lock)
+        staged = staged.adopt(lock, lambda name: (target / name).read_bytes() if name in present else None)
     elif lock is not None and _version(target) == staged.spec.version:
         raise RefusedError(
             f"{target} holds version {staged.spec.version} with other content",

@@ -123,7 +123,9 @@ class HubPublication:
         lock = parse_lock(raw) if raw is not None else None
         if lock is None or not self.staged.same_release(lock):
             return False
-        self.staged = self.staged.adopt(lock)
+        self.staged = self.staged.adopt(
+            lock, lambda name: hub.read_file(self.repo, name, commit, self._fresh_folder())
+        )
         return True
 
     def _verified(

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,12 @@ from zoo.specs.document import MAX_DOCUMENT_BYTES, check
 from zoo.specs.lock import Lock, dump_lock
 from zoo.specs.release import ReleaseSpec
 from zoo.staging import remove_leftovers
+from zoo.validators.conformance.shipped_file import VECTORS_NAME, parse, same_numbers
 from zoo.validators.folder import entries
-from zoo.validators.validate import validate
+from zoo.validators.record import write_vectors
+from zoo.validators.validate import Settings, Validation
+
+ReadPublished = Callable[[str], bytes | None]  # a published file by its path; None where there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,20 +66,42 @@ class StagedRelease:
     def same_release(self, other: Lock) -> bool:
         """Whether another lock is of this very release: all the same but for numbers measured anew.
 
-        Two runs of the checks on the same files differ in the last digits and in time, so a publication that
-        is taken up again must not demand equal bytes; the same verdict on every check it does demand.
+        Two runs of the checks on the same files differ in the last digits and in time, and so do two
+        measurements of the vectors. A publication that is taken up again must not demand equal bytes; the
+        same verdict on every check, and vectors on both sides or on none, it does demand.
         """
         return _identity(self.lock) == _identity(other)
 
-    def adopt(self, lock: Lock) -> "StagedRelease":
-        """Takes over the evidence under which this very release is published already.
+    def adopt(self, lock: Lock, read: ReadPublished) -> "StagedRelease":
+        """Takes over the evidence and the vectors under which this very release is published already.
+
+        Args:
+            lock: the published one.
+            read: reads another published file.
 
         Raises:
             DefectError: it is another release's.
+            RefusedError: ZH002, the published vectors are not this release's to within their own tolerance.
         """
         if not self.same_release(lock):
             raise DefectError("evidence of another release was about to be taken over")
+        wanted = lock.files.get(VECTORS_NAME)
+        if wanted != self.lock.files.get(VECTORS_NAME):
+            content = read(VECTORS_NAME)
+            if content is None or sha256_bytes(content) != wanted or not self._same_vectors(content):
+                raise RefusedError(
+                    f"version {self.spec.version} is published with another {VECTORS_NAME}",
+                    code="ZH002",
+                    hint="a published version does not change: raise `version` in zoo.yaml",
+                )
+            (self.folder / VECTORS_NAME).write_bytes(content)
         return finish(self.folder, lock, hub_id=self.hub_id)
+
+    def _same_vectors(self, content: bytes) -> bool:
+        try:
+            return same_numbers(parse(self.folder.joinpath(VECTORS_NAME).read_bytes()), parse(content))
+        except (RefusedError, SpecError):
+            return False
 
 
 @contextmanager
@@ -131,7 +157,8 @@ def stage_release(
     lock = staged.lock.model_copy(update={"files": recorded | present, "evidence": None})
     (stage / LOCK_NAME).write_text(dump_lock(lock), encoding="utf-8")
     report = _checked(stage, staged.release, base=base, device=device, progress=progress)
-    return finish(stage, lock.model_copy(update={"evidence": to_document(report)}), hub_id=hub_id)
+    written = AdapterRepo.open(stage).lock or lock  # the check has added the vectors
+    return finish(stage, written.model_copy(update={"evidence": to_document(report)}), hub_id=hub_id)
 
 
 def copy_payload(source: Path, stage: Path) -> None:
@@ -174,6 +201,24 @@ def parse_lock(raw: bytes) -> Lock | None:
         return check(json.loads(raw), Lock, name=LOCK_NAME)
     except (ValueError, RecursionError, SpecError):
         return None
+
+
+def validate(stage: Path, *, base: str, device: str, progress: Progress) -> Report:
+    """Writes the vectors that the stage lacks, and checks the whole with one loaded base.
+
+    Vectors that came with the source stay: a publication does not replace what an author has checked.
+
+    Raises:
+        UndecidedError: all is well but for the vectors, which could not be written.
+    """
+    settings = Settings(base=base, device=device)
+    validation = Validation.open(stage, settings, progress=progress)
+    lacking = "" if (stage / VECTORS_NAME).exists() else write_vectors(validation.context)
+    report = validation.report(list(validation))
+    validation.close()
+    if lacking and report.status() == "passed":
+        raise UndecidedError(lacking, code="ZH001", hint="add a short sample to zoo.yaml")
+    return report
 
 
 def _checked(stage: Path, spec: ReleaseSpec, *, base: str, device: str, progress: Progress) -> Report:
@@ -222,7 +267,9 @@ def _identity(lock: Lock) -> tuple[Any, ...]:
         report = from_document(lock.evidence)
         verdicts = (
             report.status(),
-            report.digest,
+            # of the files that the lock names, its vectors among them; else of some others
+            "" if report.digest == folder_digest(lock.files) else report.digest,
             [(result.code, type(result.outcome)) for result in report.results],
         )
-    return lock.model_dump(mode="json", exclude={"evidence"}), verdicts
+    files = {name: "" if name == VECTORS_NAME else digest for name, digest in lock.files.items()}
+    return lock.model_dump(mode="json", exclude={"evidence", "files"}), files, verdicts
