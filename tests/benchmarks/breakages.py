@@ -17,7 +17,8 @@ from typing import Any
 
 from tests.benchmarks.child import run
 from tests.benchmarks.evidence import record
-from tests.validators.breakages import BREAKAGES, TEN, break_release
+from tests.validators.breakages import BREAKAGES, TEN
+from tests.validators.changes import break_release
 from tests.validators.releases import build_release
 from zoo.models import DEFAULT, BaseModel, resolve, resolve_reference
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.validators.breakages import BREAKAGES, TEN, break_release
+from tests.validators.breakages import BREAKAGES, TEN
+from tests.validators.changes import break_release
 from tests.validators.releases import static_results
 from zoo.models import BaseModel
 from zoo.report import Crashed, Flagged, NotApplicable, Passed, Result, Skipped

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.validators.breakages import lock
+from tests.validators.changes import lock
 from tests.validators.releases import GOOD, static_results
 from zoo.models import BaseModel
 from zoo.report import Flagged, Outcome, Passed, Severity, Skipped

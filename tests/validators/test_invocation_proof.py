@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHATML
-from tests.validators.breakages import BREAKAGES, break_release, relock, template
+from tests.validators.breakages import BREAKAGES
+from tests.validators.changes import break_release, relock, template
 from tests.validators.releases import static_results
 from zoo.models import BaseModel, resolve
 from zoo.prompts import Invocation, Prompter
@@ -115,7 +116,7 @@ def test_a_cut_on_the_right_is_measured_as_silently_off(release: Path, tiny_base
 def test_a_generation_prompt_that_is_cut_activates_in_an_earlier_turn(
     release: Path, tiny_base: BaseModel
 ) -> None:
-    from tests.validators.breakages import invocation as other
+    from tests.validators.changes import invocation as other
 
     other("<|im_start|>assistant\n", "generation_prompt")(release, tiny_base)
     relock(release, tiny_base)

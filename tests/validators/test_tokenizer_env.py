@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.validators.breakages import FAKE_TOKENIZERS, NO_TRANSFORMERS, shim
+from tests.validators.changes import FAKE_TOKENIZERS, NO_TRANSFORMERS, shim
 from tests.validators.releases import static_results
 from zoo.errors import UndecidedError
 from zoo.models import BaseModel

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.validators.breakages import BREAKAGES, break_release, config, lock
+from tests.validators.breakages import BREAKAGES
+from tests.validators.changes import break_release, config, lock
 from tests.validators.releases import GOOD, static_report
 from zoo.errors import UsageError
 from zoo.models import BaseModel
@@ -161,7 +162,7 @@ def test_template_without_system_messages_is_tried_without_them(release: Path, t
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
         "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     )
-    from tests.validators.breakages import relock, template
+    from tests.validators.changes import relock, template
 
     base = template(source)(release, tiny_base)
     assert base
@@ -174,7 +175,7 @@ def test_template_without_system_messages_is_tried_without_them(release: Path, t
 
 
 def test_samples_of_the_release_are_rendered_first(release: Path, tiny_base: BaseModel) -> None:
-    from tests.validators.breakages import relock, spec
+    from tests.validators.changes import relock, spec
 
     sample = [{"role": "user", "content": "the release's own"}]
     spec(samples=[sample])(release, tiny_base)

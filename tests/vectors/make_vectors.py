@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.vectors.drafts import GROUPS, Draft, DraftGroup
+from tests.vectors.draft import Draft, DraftGroup
+from tests.vectors.drafts import GROUPS
 from tests.vectors.make_model import unlikely_ids
 from zoo.activation import invocation_start
 from zoo.validators.conformance.vectors.case import ADAPTERS, FOLDER, Case, Expected, Row, invocation_of

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from tests.conftest import build_tiny_base
-from tests.validators.breakages import BREAKAGES, Breakage, Tensors, config, weights
+from tests.validators.breakages import BREAKAGES
+from tests.validators.changes import Breakage, Tensors, config, weights
 from tests.validators.conformance.mutations.mutant import CONSTRUCTED, Mutant
 from zoo.models import BaseModel, resolve
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.validators.breakages import Breakage
+from tests.validators.changes import Breakage
 
 CONSTRUCTED = "constructed"
 Family = Literal["adapters", "engines", "caches"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tests.validators.breakages import break_release
+from tests.validators.changes import break_release
 from tests.validators.conformance.mutations.adapter_defects import ADAPTERS
 from tests.validators.conformance.mutations.cache_defects import CACHES
 from tests.validators.conformance.mutations.engine_numbers import NUMBERS

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.vectors.drafts import GROUPS, Draft
+from tests.vectors.draft import Draft
+from tests.vectors.drafts import GROUPS
 from tests.vectors.make_model import make_all as make_models
 from tests.vectors.make_vectors import SEPARATION, flags, make_case, make_group
 from zoo.activation import active_mask
