@@ -90,12 +90,15 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit that was measured, with `+` when the tree had changes; empty outside a checkout."""
+    """The commit that was measured, with `+` when the tree had changes.
+
+    Outside a checkout it is what `EVIDENCE_COMMIT` says: a borrowed machine may have the files only.
+    """
     try:
         head = _git("rev-parse", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get("EVIDENCE_COMMIT", "")
 
 
 def _gpu() -> str:

@@ -13,6 +13,7 @@ from zoo.adapter import AdapterRepo
 from zoo.models import DEFAULT, BaseModel, resolve
 from zoo.prompts import Prompter
 from zoo.validators.check import Context
+from zoo.validators.conformance.control import Control
 from zoo.validators.conformance.difference import worst
 from zoo.validators.conformance.evidence import PromptEvidence
 from zoo.validators.conformance.tolerance import PARITY_FLOAT32, chunking_noise
@@ -20,10 +21,11 @@ from zoo.validators.conformance.tolerance import PARITY_FLOAT32, chunking_noise
 STRENGTH = 0.05  # of the random factors: it moves log-probabilities after the invocation by about a nat
 
 
-def measure(folder: Path, base: BaseModel) -> tuple[list[PromptEvidence], float]:
-    """Every prompt's evidence on one adapter, and the base's own chunking noise in nats."""
+def measure(folder: Path, base: BaseModel) -> tuple[list[PromptEvidence], float, Control]:
+    """Every prompt's evidence on one adapter, the base's own chunking noise in nats, and the control."""
     session = Context(repo=AdapterRepo.open(folder), base=base).session
-    return session.evidence, chunking_noise(session.evidence, session.model.dtype).measured
+    noise = chunking_noise(session.evidence, session.model.dtype).measured
+    return session.evidence, noise, session.control
 
 
 def main() -> None:
@@ -46,19 +48,21 @@ def main() -> None:
         found = {"random-r32": measure(strong, base)}
     found.update({folder.name: measure(folder, base) for folder in wanted})
     notes = []
-    for name, (evidence, noise) in found.items():
-        parity = worst(one.full.parity for one in evidence).max_abs
-        effect = worst(one.full.effect for one in evidence).max_abs
+    for name, (evidence, noise, _) in found.items():
+        parity = worst(one.parity for one in evidence).max_abs
+        effect = worst(one.effect for one in evidence).max_abs
         tokens = sum(len(one.prompt.ids) for one in evidence)
         notes.append(
             f"{name}: {parity:.2e} over {len(evidence)} prompts of {tokens} tokens, "
             f"effect {effect:.3g}, base's own chunking noise {noise:.2e}"
         )
-    everything = [one for evidence, _ in found.values() for one in evidence]
-    value = worst(one.full.parity for one in everything).max_abs
-    exact = all(one.full.drift is None and one.full.kv is None for one in everything)
-    powerful = all(one.full.plain_drift is not None and one.full.plain_kv is not None for one in everything)
-    effective = min(one.full.effect.max_abs for one in everything) > PARITY_FLOAT32
+    everything = [one for evidence, _, _ in found.values() for one in evidence]
+    controls = [control for _, _, control in found.values()]
+    value = worst(one.parity for one in everything).max_abs
+    runs = [one.whole for one in everything if one.whole]
+    exact = bool(runs) and all(run.drift is None and run.kv is None for run in runs)
+    powerful = all(control.plain_drift is not None and control.plain_kv is not None for control in controls)
+    effective = min(one.effect.max_abs for one in everything) > PARITY_FLOAT32
     record(
         "main",
         "main-2",

@@ -10,7 +10,7 @@ from zoo.validators.conformance.kv import empty_cache
 if TYPE_CHECKING:
     from zoo.validators.conformance.session import Session
 
-NEW_TOKENS = 6
+NEW_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from zoo.errors import UndecidedError
 from zoo.report import Finding, Severity
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.conformance.difference import worst
+from zoo.validators.conformance.hand_over import other_calls
 from zoo.validators.conformance.kind import once_a_kind
 from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.routed import kv_rounding
@@ -48,9 +49,11 @@ def hand_over(context: Context) -> Iterable[Finding | Measurement]:
     evidence = [(one, one.hand_over) for one in with_prefix(session.evidence) if one.hand_over]
     noise = chunking_noise(session.evidence, session.model.dtype)
     tolerance = noise.other_shape
+    right = True
     for one, run in evidence:
         for way, found in run.adapted.items():
             if not found.within(tolerance):
+                right = False
                 yield wrong(
                     f"{one.label}: continued from the base's cache ({way}), the adapter is "
                     f"{amount(found.max_abs)} nats from its run in one call, more than {tolerance:.3g}",
@@ -66,6 +69,10 @@ def hand_over(context: Context) -> Iterable[Finding | Measurement]:
     yield measured("one_token_late_in_multiples_of_noise", late / noise.level)
     yield Measurement(name="ways", value=max(len(run.adapted) for _, run in evidence))
     yield Measurement(name="longest_prefix_tokens", value=max(one.prompt.start for one, _ in evidence))
+    if shown_on := session.rig.shown.get(other_calls(session)):
+        yield Measurement(name="other_calls_shown_on", value=f"{shown_on}, of the same kind, in this run")
+    elif right:
+        session.rig.shown[other_calls(session)] = context.repo.name
     yield from _would_show(context, late, tolerance, half=noise.half)
 
 

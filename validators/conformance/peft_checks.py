@@ -14,7 +14,7 @@ from zoo.validators.conformance.routed import logit_rounding
 from zoo.validators.conformance.said import amount, measured, not_activated, wrong
 from zoo.validators.conformance.tolerance import Noise, chunking_noise
 
-DECODED = 3  # prompts to try until there are enough tokens that are no tie
+DECODED = 5  # prompts to try until there are enough tokens that are no tie
 ENOUGH = 4
 
 

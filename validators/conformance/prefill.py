@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from zoo.validators.conformance.kv import (
     KvDifference,
     Layers,
-    bit_print,
     empty_cache,
     equal_bits,
     filled_cache,
@@ -30,14 +29,14 @@ class Prefill:
         ids: the prefix.
         ways: names of the chunkings; `whole` is the first.
         layers: keys and values a layer, each `[ways, heads, tokens, head]`; nobody may write into them.
-        prints: a number over the bits of each of those tensors, from when they were made.
+        versions: torch's count of writes into each of those tensors, from when they were made.
         finite: whether every number in them is.
     """
 
     ids: tuple[int, ...]
     ways: tuple[str, ...]
     layers: Layers
-    prints: tuple[int, ...]
+    versions: tuple[int, ...]
     finite: bool
 
     def cache(self, rows: Sequence[int] = (0,), *, length: int | None = None) -> "DynamicCache":
@@ -60,7 +59,8 @@ class Prefill:
         What was written into the shared memory itself is no longer there to compare with: only its layer is
         known then, and that it changed.
         """
-        if changed := [place for place, kept in enumerate(self.prints) if kept != self._printed(place)]:
+        now = _versions(self.layers)
+        if changed := [place for place, count in enumerate(self.versions) if count != now[place]]:
             part = ("key", "value")[changed[0] % 2]
             return KvDifference(
                 layer=changed[0] // 2, part=part, position=0, max_abs=math.inf, layers=len(changed)
@@ -70,9 +70,6 @@ class Prefill:
         if self.finite and equal_bits(found, expected):
             return None
         return first_difference(found, expected)
-
-    def _printed(self, place: int) -> int:
-        return bit_print(self.layers[place // 2][place % 2])
 
     @property
     def nbytes(self) -> int:
@@ -104,9 +101,13 @@ def prefill(model: "PreTrainedModel", ids: Sequence[int]) -> Prefill:
         (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
         for layer in zip(*made, strict=True)
     ]
-    prints = tuple(bit_print(part) for pair in layers for part in pair)
     finite = all(bool(part.isfinite().all()) for pair in layers for part in pair)
-    return Prefill(ids=tuple(ids), ways=tuple(ways), layers=layers, prints=prints, finite=finite)
+    return Prefill(ids=tuple(ids), ways=tuple(ways), layers=layers, versions=_versions(layers), finite=finite)
+
+
+def _versions(layers: Layers) -> tuple[int, ...]:
+    """How often each tensor was written into, through itself or through a view of it."""
+    return tuple(part._version for pair in layers for part in pair)
 
 
 def _taken(part: "Tensor", rows: Sequence[int], length: int | None = None) -> "Tensor":
