@@ -12,7 +12,9 @@ from zoo.models import BaseModel
 from zoo.report import Crashed, Flagged, NotApplicable, Passed, Result, Skipped
 from zoo.validators.catalog import STATIC_CHECKS
 
-UNASKED = "ZT003"  # looks at other environments, and none was named
+# Vectors are shipped by a release that was recorded or published; tests/validators/conformance breaks those.
+SHIPPED = {"ZS001", "ZS002"}
+UNASKED = {"ZT003", *SHIPPED}  # ZT003 looks at other environments, and none was named
 
 
 def flagged(results: list[Result]) -> dict[str, Flagged]:
@@ -21,8 +23,8 @@ def flagged(results: list[Result]) -> dict[str, Flagged]:
 
 def test_a_release_in_order_passes_every_static_check(release: Path, tiny_base: BaseModel) -> None:
     results = static_results(release, tiny_base, STATIC_CHECKS)
-    assert [r.code for r in results if not isinstance(r.outcome, Passed)] == [UNASKED]
-    assert isinstance(next(r.outcome for r in results if r.code == UNASKED), NotApplicable)
+    assert {r.code for r in results if not isinstance(r.outcome, Passed)} == UNASKED
+    assert all(isinstance(r.outcome, NotApplicable) for r in results if r.code in UNASKED)
     assert len(results) == len(STATIC_CHECKS)
 
 
@@ -31,7 +33,7 @@ def test_a_folder_that_zoo_did_not_make_passes_what_applies(release: Path, tiny_
     (release / "zoo.lock.json").unlink()
     results = {r.code: r.outcome for r in static_results(release, tiny_base)}
     foreign = {code for code, outcome in results.items() if isinstance(outcome, NotApplicable)}
-    assert foreign == {"ZM001", "ZM002", "ZL001", "ZL002", "ZL003", UNASKED}
+    assert foreign == {"ZM001", "ZM002", "ZL001", "ZL002", "ZL003", *UNASKED}
     skipped = {code for code, outcome in results.items() if isinstance(outcome, Skipped)}
     assert skipped == {"ZL004", "ZB001"}  # nobody measured what it answers
     assert all(isinstance(results[code], Passed) for code in results.keys() - foreign - skipped)
@@ -59,7 +61,7 @@ def test_a_breakage_is_flagged_by_its_code_and_no_other(
 
 def test_every_static_check_has_a_breakage() -> None:
     broken = {breakage.code for breakage in BREAKAGES.values()}
-    assert {check.code for check in STATIC_CHECKS} - broken == set()
+    assert {check.code for check in STATIC_CHECKS} - broken == SHIPPED
 
 
 def test_the_ten_of_the_issue_are_ten() -> None:
