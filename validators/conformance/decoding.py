@@ -8,6 +8,8 @@ from zoo.prompts import Prompt
 from zoo.validators.conformance.kv import empty_cache
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zoo.validators.conformance.session import Session
 
 NEW_TOKENS = 4
@@ -43,8 +45,6 @@ class Decoding:
 
 def decode(session: "Session", prompt: Prompt) -> Decoding:
     """Decodes up to `NEW_TOKENS` tokens with PEFT's `generate` on the base's prefix cache."""
-    import torch
-
     made = session.rig.prefilled(prompt.prefix) if prompt.prefix else None
     ids = session.tensor([prompt.ids])
     output = peft_model.generate(
@@ -62,6 +62,18 @@ def decode(session: "Session", prompt: Prompt) -> Decoding:
     active = after.new_ones(after.shape).bool()
     cache = made.cache() if made else empty_cache()
     judged = session.reference.log_probs(after, active, cache=cache)[0, len(prompt.suffix) - 1 :]
+    return judge(found, judged)
+
+
+def judge(found: "Tensor", judged: "Tensor") -> Decoding:
+    """What the reference says of decoded tokens.
+
+    Args:
+        found: int64 `[tokens]`.
+        judged: the reference's log-probabilities at each token's place, float32 `[tokens, vocabulary]`.
+    """
+    import torch
+
     best = judged.topk(2)
     regrets = best.values[:, 0] - judged.gather(1, found[:, None])[:, 0]
     return Decoding(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from zoo import peft_model
 from zoo.prompts import Prompt
-from zoo.validators.conformance.decoding import NEW_TOKENS, Decoding
+from zoo.validators.conformance.decoding import NEW_TOKENS, Decoding, judge
 
 if TYPE_CHECKING:
     from zoo.validators.conformance.session import Session
@@ -26,11 +26,4 @@ def decode_from_scratch(session: "Session", prompt: Prompt) -> Decoding:
     read, found = output[:, :-1], output[0, ids.shape[1] :]
     active = torch.arange(read.shape[1], device=read.device)[None] >= prompt.start
     judged = session.reference.log_probs(read, active)[0, ids.shape[1] - 1 :]
-    best = judged.topk(2)
-    regrets = best.values[:, 0] - judged.gather(1, found[:, None])[:, 0]
-    return Decoding(
-        found=tuple(found.tolist()),
-        expected=tuple(best.indices[:, 0].tolist()),
-        regrets=tuple(torch.where(regrets.isfinite(), regrets, torch.inf).tolist()),
-        margins=tuple((best.values[:, 0] - best.values[:, 1]).tolist()),
-    )
+    return judge(found, judged)
