@@ -2,7 +2,8 @@
 
 ZooError
 ├── VerdictError        1  the answer is no: an input was understood and refused
-│   └── RefusedError       … with a stable check code
+│   ├── RefusedError       … with a stable check code
+│   └── ContractError      … a request or a reply breaks an intrinsic's contract, at a path
 ├── UsageError          2  the command or a file could not be understood
 │   ├── NotFoundError
 │   └── SpecError
@@ -16,6 +17,7 @@ ZooError
 Exit code 0 means fine. CI must not read 3 or 4 as "the adapter is bad".
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -51,6 +53,19 @@ class VerdictError(ZooError):
 
 class RefusedError(VerdictError):
     """An adapter was read and understood, and is refused for the reason that `code` names."""
+
+
+class ContractError(VerdictError):
+    """A request or a reply breaks an intrinsic's contract.
+
+    Attributes:
+        path: keys and indices from the top of the request or reply to what is wrong; empty for the whole.
+    """
+
+    def __init__(self, message: str, *, path: Sequence[str | int] = (), hint: str = "", code: str) -> None:
+        """Makes an error about the value at `path`."""
+        super().__init__(message, hint=hint, code=code)
+        self.path = tuple(path)
 
 
 class UsageError(ZooError):
