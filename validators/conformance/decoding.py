@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from zoo.validators.conformance.session import Session
 
-NEW_TOKENS = 4
+NEW_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ def loads(context: Context) -> Iterable[Finding | Measurement]:
     yield Measurement(name="modules", value=len(wrapped))
 
 
+@once_a_kind
 def decodes(context: Context) -> Iterable[Finding | Measurement]:
     """ZP002: decoding from the base's cache gives the reference's greedy tokens."""
     session = context.session
