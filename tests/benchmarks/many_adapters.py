@@ -208,7 +208,7 @@ def save(
     where = Path(options.base).name if options.base else DEFAULT
     record(
         "conformance",
-        "conformance-2" if device == "cpu" else f"conformance-2-{device}",
+        "conformance-2" + ("" if device == "cpu" else f"-{device}") + (f"-{where}" if options.base else ""),
         f"{count} adapters (r {RANK}, q/k/v) on {where} in {options.dtype}, {options.long_prompts} prompts "
         f"of {options.tokens} tokens and a short one, on {device}: one zoo validate of all against single "
         "runs, and against the same comparisons adapter by adapter through PEFT with the base loaded once",

@@ -157,8 +157,8 @@ def write(found: Mapping[tuple[str, str, str], Errors]) -> None:
         note=f"{len(ROWS)} prompts of 17 to 256 tokens, each whole, cut before, at and after the start, "
         "token by token, and in a left- and a right-padded batch; random weights, random factors (B's "
         f"deviation {STRENGTH}) on every linear layer; worst in float32 {worst:.2e}, where the bases "
-        f"themselves reach {max(one.base for one in single):.2e}; a start one token late makes at least {late:.2g}. In half "
-        "precision a mixture of experts may route a token elsewhere than its oracle does",
+        f"themselves reach {max(one.base for one in single):.2e}; a start one token late makes at least "
+        f"{late:.2g}. In half precision a mixture of experts may route a token elsewhere than its oracle does",
     )
 
 
