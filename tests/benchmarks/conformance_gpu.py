@@ -46,8 +46,6 @@ def make_big(folder: Path, tokenizer_of: BaseModel) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    if (folder / "config.json").is_file():
-        return folder
     torch.manual_seed(0)
     with torch.device("cuda"):
         model: Any = LlamaForCausalLM(LlamaConfig(**BIG, dtype="bfloat16")).to(dtype=torch.bfloat16)  # type: ignore[call-arg]
@@ -157,9 +155,10 @@ def main() -> None:
     parser.add_argument("--skip-small", action="store_true")
     parser.add_argument("--skip-fp32", action="store_true")
     options = parser.parse_args()
-    small = resolve(DEFAULT)
-    bases = [] if options.skip_small else [("SmolLM2-135M-Instruct", small)]
-    bases.append(("Llama, 8B, random weights", resolve(str(make_big(options.big, small)))))
+    bases = [] if options.skip_small else [("SmolLM2-135M-Instruct", resolve(DEFAULT))]
+    if not (options.big / "config.json").is_file():
+        make_big(options.big, resolve(DEFAULT))
+    bases.append(("Llama, 8B, random weights", resolve(str(options.big))))
     dtypes: list[Dtype] = ["bfloat16"] if options.skip_fp32 else ["bfloat16", "float32"]
     with tempfile.TemporaryDirectory(prefix="gpu-") as name:
         for title, base in bases:
