@@ -161,6 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="adapters-") as name:
         samples = long_samples(Prompter(base), options.tokens, options.long_prompts)
         folders = [make_adapter(Path(name) / f"a{n:02d}", base, samples, n) for n in range(options.adapters)]
+        validate(folders[:1], options)  # reads every file once, so that no side pays for cold storage
         together, gpu_all = validate(folders, options)
         print(f"together: {together.wall_seconds:.1f} s, {together.peak_mib:.0f} MiB", flush=True)
         singles = []
