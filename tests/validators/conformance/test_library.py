@@ -124,6 +124,8 @@ def test_what_is_shown_once_names_the_adapter_and_another_kind_is_shown_itself(
     assert str(shown["b"]).startswith("a,")
     assert str(shown["c"]).startswith("a,")
     assert shown["d"] is None  # another rank: another kind
+    rows = {name: report.measured()["ZR005"]["rows"] for name, report in found.items()}
+    assert rows == {"a": 2, "b": 1, "c": 1, "d": 2}  # each stays silent itself, ids are matched once a kind
 
 
 def test_what_was_not_shown_is_tried_again(
