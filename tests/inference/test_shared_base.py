@@ -12,7 +12,7 @@ from zoo.adapter import AdapterRepo
 from zoo.errors import RefusedError, UndecidedError, UsageError
 from zoo.inference import attention
 from zoo.inference.continuation import Growing
-from zoo.inference.desk import Desk
+from zoo.inference.fixed_cache import FixedCache
 from zoo.inference.shared_base import SharedBase
 from zoo.models import BaseModel, load_model, resolve
 from zoo.validators.conformance.reference import Reference
@@ -52,7 +52,7 @@ def test_a_suffix_is_what_the_reference_computes(family: Family, name: str) -> N
     assert found.shape == (len(SUFFIX), 400)
     assert difference(found.log_softmax(-1), wanted) < TOLERANCE
     assert difference(shared.plain().logits(prefix, SUFFIX).log_softmax(-1), wanted) > 0.1
-    assert isinstance(shared._continuation, Desk if name in IN_PLACE else Growing)
+    assert isinstance(shared._continuation, FixedCache if name in IN_PLACE else Growing)
 
 
 def test_a_suffix_is_what_peft_computes(family: Family, tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_a_prefix_keeps_every_bit_whatever_runs_behind_it(family: Family, name: 
     shared = opened(base)
     adapted, prefix = shared.adapter(AdapterRepo.open(folder)), shared.prefill(PREFIX)
     before = [(keys.clone(), values.clone()) for keys, values in prefix.layers]
-    writes = [part._version for pair in prefix.trunk.layers for part in pair]
+    writes = [part._version for pair in prefix.sequence.layers for part in pair]
     adapted.logits(prefix, SUFFIX)
     adapted.generate(prefix, SUFFIX, max_new_tokens=30, end_ids=[])
     shared.prefill([*PREFIX, 8, 9])
     shared.plain().generate(shared.prefill(PREFIX[:20]), SUFFIX, max_new_tokens=30, end_ids=[])
-    assert writes == [part._version for pair in prefix.trunk.layers for part in pair]
+    assert writes == [part._version for pair in prefix.sequence.layers for part in pair]
     for pair, old in zip(prefix.layers, before, strict=True):
         for part, was in zip(pair, old, strict=True):
             assert torch.equal(part.view(torch.int32), was.view(torch.int32))
@@ -159,8 +159,8 @@ def test_a_prefill_computes_only_what_is_not_held(family: Family) -> None:
     )
     first = shared.prefill(PREFIX)
     assert run == [40]
-    assert shared.prefill(PREFIX).trunk is first.trunk
-    assert shared.prefill(PREFIX[:30]).trunk is first.trunk
+    assert shared.prefill(PREFIX).sequence is first.sequence
+    assert shared.prefill(PREFIX[:30]).sequence is first.sequence
     assert run == [40]
     longer = shared.prefill([*PREFIX, 8, 9])
     assert run == [40, 2]
@@ -184,7 +184,7 @@ def test_what_is_not_a_number_is_told_and_does_not_stay(family: Family) -> None:
     base, folder = family("llama")
     shared = opened(base)
     # as on a GPU: the window reaches beyond the last token, to what others left there
-    shared._continuation = Desk(shared.model, padded=True, captured=False)
+    shared._continuation = FixedCache(shared.model, padded=True, captured=False)
     good, broken = shared.adapter(AdapterRepo.open(folder)), shared.plain()
     layer: Any = broken.model.get_submodule("model.layers.0.self_attn.v_proj")
     layer.weight = torch.nn.Parameter(torch.full_like(layer.weight, torch.inf), requires_grad=False)

@@ -32,7 +32,7 @@ class CountingBase(SharedBase):
 
     def prefill(self, ids: Sequence[int]) -> Prefix:
         """As `SharedBase.prefill`, counted."""
-        held = self.trunks.longest(tuple(ids)) if ids else None
+        held = self.prefix_cache.longest(tuple(ids)) if ids else None
         self.reused += len(held) if held else 0
         return super().prefill(ids)
 

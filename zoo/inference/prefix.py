@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trunk:
+class CachedSequence:
     """KV of one token sequence by the base; prefixes are cut from it.
 
     Attributes:
@@ -30,14 +30,14 @@ class Trunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prefix:
-    """The first tokens of a trunk.
+    """The first tokens of a sequence.
 
     Attributes:
-        trunk: holds at least so many tokens.
+        sequence: holds at least so many tokens.
         length: how many are meant; 0 is a prompt that begins with the adapter.
     """
 
-    trunk: Trunk
+    sequence: CachedSequence
     length: int
 
     def __len__(self) -> int:
@@ -47,18 +47,19 @@ class Prefix:
     @property
     def ids(self) -> tuple[int, ...]:
         """The tokens."""
-        return self.trunk.ids[: self.length]
+        return self.sequence.ids[: self.length]
 
     @property
     def layers(self) -> "Layers":
         """Keys and values a layer, `[1, heads, length, head]`: views, not copies."""
         return [
-            (keys[..., : self.length, :], values[..., : self.length, :]) for keys, values in self.trunk.layers
+            (keys[..., : self.length, :], values[..., : self.length, :])
+            for keys, values in self.sequence.layers
         ]
 
 
-class HeldTrunks:
-    """Trunks of several conversations; the least recently used go when their bytes exceed the budget."""
+class PrefixCache:
+    """Sequences of several conversations; the least recently used go when their bytes exceed the budget."""
 
     def __init__(self, budget: int) -> None:
         """Starts with none.
@@ -67,31 +68,31 @@ class HeldTrunks:
             budget: bytes of keys and values that may be held.
         """
         self.budget = budget
-        self._held: list[Trunk] = []  # the least recently used first
+        self._held: list[CachedSequence] = []  # the least recently used first
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(trunk.nbytes for trunk in self._held)
+        return sum(sequence.nbytes for sequence in self._held)
 
     def longest(self, ids: tuple[int, ...]) -> Prefix | None:
         """The longest held prefix of ids, of at least one token."""
         best: Prefix | None = None
-        for trunk in self._held:
-            length = common_length(trunk.ids, ids)
+        for sequence in self._held:
+            length = common_length(sequence.ids, ids)
             if length > (best.length if best else 0):
-                best = Prefix(trunk=trunk, length=length)
+                best = Prefix(sequence=sequence, length=length)
         if best:
-            self._held.remove(best.trunk)
-            self._held.append(best.trunk)
+            self._held.remove(best.sequence)
+            self._held.append(best.sequence)
         return best
 
-    def hold(self, trunk: Trunk) -> None:
-        """Keeps a trunk, in place of those it continues; one that exceeds the whole budget is not kept."""
-        if trunk.nbytes > self.budget:
+    def hold(self, sequence: CachedSequence) -> None:
+        """Keeps a sequence, in place of those it continues; one that exceeds the whole budget is not kept."""
+        if sequence.nbytes > self.budget:
             return
-        self._held = [old for old in self._held if trunk.ids[: len(old.ids)] != old.ids]
-        self._held.append(trunk)
+        self._held = [old for old in self._held if sequence.ids[: len(old.ids)] != old.ids]
+        self._held.append(sequence)
         while self.nbytes > self.budget:
             del self._held[0]
 

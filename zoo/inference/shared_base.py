@@ -9,10 +9,10 @@ from zoo.errors import UndecidedError
 from zoo.inference import attention
 from zoo.inference.adapted import Adapted
 from zoo.inference.continuation import Continuation, Growing, filled
-from zoo.inference.desk import Desk, fits
+from zoo.inference.fixed_cache import FixedCache, fits
 from zoo.inference.merged import merged, shell
 from zoo.inference.norms import fuse_norms
-from zoo.inference.prefix import HeldTrunks, Prefix, Trunk
+from zoo.inference.prefix import CachedSequence, Prefix, PrefixCache
 from zoo.models import BaseModel, Dtype, load_model
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SharedBase:
     Attributes:
         base: what was loaded.
         model: its weights, which nothing here changes.
-        trunks: keys and values of conversations; their `budget` in bytes may be set.
+        prefix_cache: keys and values of conversations; their `budget` in bytes may be set.
     """
 
     def __init__(self, base: BaseModel, model: "PreTrainedModel", *, budget: int = 0) -> None:
@@ -41,11 +41,11 @@ class SharedBase:
         """
         self.base = base
         self.model = model
-        self.trunks = HeldTrunks(budget or max(LEAST_BUDGET, _free_bytes(model) // 4))
+        self.prefix_cache = PrefixCache(budget or max(LEAST_BUDGET, _free_bytes(model) // 4))
         self._in_place = fits(model)
         gpu = model.device.type == "cuda"
         self._continuation: Continuation = (
-            Desk(model, padded=gpu, captured=gpu) if self._in_place else Growing()
+            FixedCache(model, padded=gpu, captured=gpu) if self._in_place else Growing()
         )
 
     @classmethod
@@ -73,14 +73,14 @@ class SharedBase:
             UndecidedError: a layer of this architecture keeps something else than keys and values a position.
         """
         wanted = tuple(ids)
-        held = self.trunks.longest(wanted) if wanted else None
+        held = self.prefix_cache.longest(wanted) if wanted else None
         if held and held.length == len(wanted):
             return held
         # an empty prefix still needs tensors of the right shapes: one token is run, and none of it used
-        trunk = self._computed(held, wanted or (0,))
+        sequence = self._computed(held, wanted or (0,))
         if wanted:
-            self.trunks.hold(trunk)
-        return Prefix(trunk=trunk, length=len(wanted))
+            self.prefix_cache.hold(sequence)
+        return Prefix(sequence=sequence, length=len(wanted))
 
     def adapter(self, repo: AdapterRepo) -> Adapted:
         """An adapter, merged into copies of the weights it adapts; all others are the base's own.
@@ -101,7 +101,7 @@ class SharedBase:
                 fuse_norms(model)
         return Adapted(model, self._continuation)
 
-    def _computed(self, held: Prefix | None, ids: tuple[int, ...]) -> Trunk:
+    def _computed(self, held: Prefix | None, ids: tuple[int, ...]) -> CachedSequence:
         import torch
 
         cache = filled(held) if held else _empty(self.model)
@@ -112,7 +112,7 @@ class SharedBase:
                 self.model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
         if not cache.layers:
             raise _unshareable(type(self.model).__name__)
-        return Trunk(ids=ids, layers=[_whole(layer, len(ids)) for layer in cache.layers])
+        return CachedSequence(ids=ids, layers=[_whole(layer, len(ids)) for layer in cache.layers])
 
 
 def _empty(model: "PreTrainedModel") -> "DynamicCache":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.inference import attention
 from zoo.inference.graphs import Graphs
-from zoo.inference.prefix import Prefix, Trunk
+from zoo.inference.prefix import CachedSequence, Prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ SMALLEST = 512
 LONGEST = 512  # tokens of a call that is still padded and captured
 
 
-class Desk:
+class FixedCache:
     """Keys and values in memory that stays where it is, so that calls can be captured as CUDA graphs.
 
     A prefix is copied in once and stays until another takes its place; what follows is written behind it.
@@ -39,21 +39,21 @@ class Desk:
         self._padded = padded
         self._graphs = Graphs() if captured else None
         self._layers: list[tuple[Tensor, Tensor]] = []
-        self._trunk: Trunk | None = None
-        self._valid = 0  # leading tokens of the trunk that lie in the buffers
+        self._sequence: CachedSequence | None = None
+        self._valid = 0  # leading tokens of the sequence that lie in the buffers
         self._next = 0  # the slot of the next token
         self._slots: Any = None
         self._window = 0
 
     def begin(self, prefix: Prefix, *, room: int) -> None:
         """See `Continuation`."""
-        self._make_room(prefix.trunk, prefix.length + room + (LONGEST if self._padded else 0))
-        held = min(self._valid, prefix.length) if self._trunk is prefix.trunk else 0
+        self._make_room(prefix.sequence, prefix.length + room + (LONGEST if self._padded else 0))
+        held = min(self._valid, prefix.length) if self._sequence is prefix.sequence else 0
         if held < prefix.length:
-            for mine, theirs in zip(self._layers, prefix.trunk.layers, strict=True):
+            for mine, theirs in zip(self._layers, prefix.sequence.layers, strict=True):
                 for target, source in zip(mine, theirs, strict=True):
                     target[:, :, held : prefix.length].copy_(source[:, :, held : prefix.length])
-        self._trunk, self._valid, self._next = prefix.trunk, prefix.length, prefix.length
+        self._sequence, self._valid, self._next = prefix.sequence, prefix.length, prefix.length
 
     def step(self, model: "PreTrainedModel", ids: Sequence[int], *, last: bool) -> "Tensor":
         """See `Continuation`."""
@@ -80,7 +80,7 @@ class Desk:
         for pair in self._layers:
             for part in pair:
                 part.zero_()
-        self._trunk, self._valid = None, 0
+        self._sequence, self._valid = None, 0
 
     def update(
         self, keys: "Tensor", values: "Tensor", layer: int, *_: object, **__: object
@@ -120,11 +120,11 @@ class Desk:
         logits: Tensor = output.logits[0]
         return logits
 
-    def _make_room(self, like: Trunk, tokens: int) -> None:
+    def _make_room(self, like: CachedSequence, tokens: int) -> None:
         """Buffers for so many tokens; graphs hold the addresses of the old ones and go with them."""
         if self._layers and self._layers[0][0].shape[2] >= tokens:
             return
-        self._layers, self._trunk, self._valid = [], None, 0
+        self._layers, self._sequence, self._valid = [], None, 0
         if self._graphs is not None:
             self._graphs.clear()
         capacity = round_up(max(tokens, SMALLEST) * 5 // 4)
