@@ -80,8 +80,8 @@ def main() -> None:
         "or a static check flags; contracts in order that are flagged",
         value,
         bar=f"of at least {LEAST_MUTANTS} mutants every one that breaks a result flagged by loading or a "
-        "check; one that only changes it flagged there, or by the contract diff where it is a contract in order "
-        "itself; 0 false alarms",
+        "check; one that only changes it flagged there, or by the contract diff where it is a contract in "
+        "order itself; 0 false alarms",
         met=not value["broken_and_missed"]
         and not value["checks_that_crashed"]
         and not value["changed_and_seen_by_nobody"]
