@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.adapter import AdapterRepo
 from zoo.errors import BaseMissingError
+from zoo.layouts import CONFIG_NAME
 from zoo.models import BaseModel, Dtype
 from zoo.progress import Progress, silent
 from zoo.report import Finding
@@ -160,12 +161,17 @@ class Context:
     def invocation(self) -> "Invocation":
         """The adapter's invocation: ids from its config; text and position from `zoo.yaml`, else decoded ids.
 
+        A project has no config yet: its ids are what the base's tokenizer makes of the text.
+
         Raises:
             BaseMissingError: there is no base to decode the ids with.
         """
         from zoo.prompts import Invocation
         from zoo.specs.release import Position
 
+        if self.repo.release and not (self.repo.root / CONFIG_NAME).is_file():
+            spec = self.repo.release.invocation
+            return Invocation(text=spec.text, ids=self.prompter.encode(spec.text), position=spec.position)
         ids = tuple(self.repo.config.alora_invocation_tokens or ())
         if self.repo.release:
             spec = self.repo.release.invocation

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from zoo.adapter import AdapterRepo
 from zoo.errors import NotFoundError, UsageError, ZooError
-from zoo.layouts import find_adapter, placements
+from zoo.layouts import placements
 from zoo.progress import Progress, silent
 from zoo.validators.bases import Bases
+from zoo.validators.project import open_repo
 from zoo.validators.validate import Settings, Validation
 
 
@@ -26,8 +27,13 @@ def adapter_folders(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def chosen_folders(paths: Sequence[Path], libraries: Sequence[Path]) -> list[Path]:
+def chosen_folders(paths: Sequence[Path], libraries: Sequence[Path], *, static: bool = False) -> list[Path]:
     """The adapters of a command line: one at each path, and every one below each library.
+
+    Args:
+        paths: adapters; with `static` also projects that have none yet.
+        libraries: folders.
+        static: only the static checks are asked for.
 
     Raises:
         UsageError: nothing was named, or a path holds several adapters.
@@ -35,7 +41,7 @@ def chosen_folders(paths: Sequence[Path], libraries: Sequence[Path]) -> list[Pat
     """
     if not paths and not libraries:
         raise UsageError("no adapter was named", hint="zoo validate PATH..., or zoo validate --library DIR")
-    single = [find_adapter(path).folder for path in paths]
+    single = [open_repo(path, static=static).root for path in paths]
     return list(dict.fromkeys([*single, *adapter_folders(libraries)]))
 
 

@@ -14,6 +14,7 @@ from zoo.report import Report, Result
 from zoo.validators.bases import Bases
 from zoo.validators.check import Check, Context, required_by
 from zoo.validators.engine import run_checks
+from zoo.validators.project import is_project, open_repo, project_checks
 
 PACKAGES = ("alora-zoo", "torch", "transformers", "peft", "safetensors", "tokenizers", "huggingface_hub")
 
@@ -73,7 +74,8 @@ class Validation:
         """Opens an adapter for validation; a base that cannot be had makes checks skipped, not an error.
 
         Args:
-            path: an adapter folder, or a library folder that holds one adapter.
+            path: an adapter folder, or a library folder that holds one adapter; for the static checks also a
+                project without one.
             settings: the defaults when None.
             bases: shared by several validations; its own when None.
             progress: told about long work.
@@ -83,7 +85,7 @@ class Validation:
             UsageError: several adapters at `path`, or an engine of a name that zoo does not know.
         """
         chosen = settings or Settings()
-        repo = AdapterRepo.open(path)
+        repo = open_repo(path, static=chosen.static)
         shared = bases or Bases()
         found, missing = _base(repo, chosen.base, shared)
         context = Context(
@@ -102,7 +104,9 @@ class Validation:
             tokenizer_envs=chosen.tokenizer_envs,
             progress=progress,
         )
-        return cls(subject=str(path), context=context, checks=_checks(chosen))
+        checks = _checks(chosen)
+        checks = project_checks(checks) if is_project(repo.root) else checks
+        return cls(subject=str(path), context=context, checks=checks)
 
     def __iter__(self) -> Iterator[Result]:
         """Runs the checks and yields their results."""

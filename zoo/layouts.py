@@ -66,7 +66,7 @@ def find_adapter(path: Path) -> Placement:
     if not found:
         raise NotFoundError(
             f"{path} is not an adapter: no {CONFIG_NAME} in it, nor in any folder of a known layout below",
-            hint="give the folder that PEFT's save_pretrained wrote",
+            hint="give the folder that PEFT's save_pretrained wrote; a project: zoo validate --static",
         )
     if len(found) > 1:
         listed = ", ".join(str(place.folder.relative_to(path)) for place in found[:6])

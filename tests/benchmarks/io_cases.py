@@ -180,6 +180,7 @@ def chances(rng: Rng, said: Any, categories: tuple[Any, ...]) -> tuple[str, floa
         if other != said and token not in others and token != first and rng.random() < 0.8:
             others[token] = left * rng.uniform(0.1, 0.6)
             left -= others[token]
+    others = others or {"(": left / 2}  # a server lists other tokens; TRAPS has one that does not
     return first, chance, others
 
 

@@ -139,6 +139,22 @@ def undecided(rng: Rng) -> Case:
     return scored(10, {1: 1.0, 2: 2.0, 10: 10.0}, tokens)
 
 
+def only_said(rng: Rng) -> Case:
+    """A server that lists no other token where one of two categories is chosen."""
+    said = rng.choice(("yes", "no"))
+    return scored(said, YES_NO, record_tokens(rng, quoted(entry(said, rng.uniform(0.3, 0.95)))))
+
+
+def cut_tokens(rng: Rng) -> Case:
+    """The tokens end where ten could have followed from one."""
+    said = spec(
+        transformations=[{"type": "likelihood", "input_path": [], "categories_to_values": {1: 1.0, 10: 10.0}}]
+    )
+    token = entry("1", rng.uniform(0.6, 0.9), {"2": 0.05})
+    reply = {"message": {"content": "1"}, "logprobs": {"content": [token]}}
+    return case("likelihood", said, request(rng), reply)
+
+
 def open_alternative(rng: Rng) -> Case:
     """An alternative that could become either of two categories, and is likely."""
     return scored(2, {1: 1.0, 2: 2.0, 10: 10.0}, record_tokens(rng, [entry("2", 0.6, {"1": 0.3})]))
@@ -380,6 +396,8 @@ TRAPS = dict(
             "ours",
             "an alternative of two categories is no evidence for the first: an error",
         ),
+        _trap(only_said, "ours", "without another token's probability there is nothing to weigh: an error"),
+        _trap(cut_tokens, "ours", "no token says whether the number goes on: an error"),
         _trap(no_logprobs, "both", "an error; ours is typed"),
         _trap(other_tokens, "ours", "offsets of other text than the tokens' are meaningless: a typed error"),
         _trap(digit_in_key, "ours", "a digit in the first key is not a number"),

@@ -115,6 +115,48 @@ def test_init_lists_makes_and_refuses(tmp_path: Path, tiny_base: BaseModel) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["relevance"]
 
 
+def test_init_as_json_and_dry(tmp_path: Path, tiny_base: BaseModel) -> None:
+    arguments = ("init", "relevance", "--kind", "context_relevance", "--base", tiny_base.folder)
+    dry = zoo(*arguments, "--dry-run", cwd=tmp_path)
+    assert (dry.returncode, dry.stdout.split()[:3]) == (0, ["would", "write", "relevance"])
+    planned = json.loads(zoo(*arguments, "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert list(tmp_path.iterdir()) == []
+    made = json.loads(zoo(*arguments, "--json", cwd=tmp_path).stdout)
+    assert (planned.pop("written"), made.pop("written")) == (False, True)
+    assert made == planned
+    assert made["invocation"]["ids"]
+    assert {path.name for path in (tmp_path / "relevance").iterdir()} >= {"io.yaml", "zoo.yaml"}
+    again = zoo(*arguments, "--dry-run", cwd=tmp_path)
+    assert (again.returncode, "ZO221" in again.stderr) == (2, True)
+    (tmp_path / "relevance/data/train.jsonl").write_text("mine\n")
+    rendered = json.loads(zoo("init", "--render", "relevance", "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert (rendered["samples"], rendered["written"]) == (15, False)
+    assert (tmp_path / "relevance/data/train.jsonl").read_text() == "mine\n"
+    assert len(json.loads(zoo("init", "--list", "--json", cwd=tmp_path).stdout)["kinds"]) == 9
+
+
+def test_validate_takes_a_project_before_it_is_trained(tmp_path: Path, tiny_base: BaseModel) -> None:
+    import shlex
+
+    made = zoo("init", "relevance", "--kind", "context_relevance", "--base", tiny_base.folder, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    project = tmp_path / "relevance"
+    workflow = (project / ".github/workflows/zoo.yml").read_text()
+    (command,) = [line.split("run: ")[1] for line in workflow.splitlines() if "zoo validate ." in line]
+    arguments = shlex.split(command)[1:]
+    checked = zoo(*arguments, cwd=project)
+    assert checked.returncode == 0, checked.stdout
+    assert "ZO027" in checked.stdout
+    io = (project / "io.yaml").read_text()
+    (project / "io.yaml").write_text(io + "parameters: {messages: []}\n")
+    spoilt = zoo(*arguments, cwd=project)
+    assert spoilt.returncode == 1
+    assert "ZO030" in spoilt.stdout
+    recorded = zoo(*arguments, "--record", cwd=project)
+    assert (recorded.returncode, "Traceback" in recorded.stderr) == (2, False)
+    assert not (project / "zoo.lock.json").exists()
+
+
 def test_the_trained_project_passes_its_static_checks(tmp_path: Path, tiny_base: BaseModel) -> None:
     """The commands of the project's README, one after another, with fewer steps."""
     import shlex

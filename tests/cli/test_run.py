@@ -88,6 +88,7 @@ def test_the_json_form_has_times_and_the_raw_form_the_text(run: Run) -> None:
     ("arguments", "stdin", "status", "said"),
     [
         (["--request", "nothing.json"], "", 2, "nothing.json does not exist"),
+        (["--request", "."], "", 2, ". is a directory"),
         ([], "{", 2, "ZO150"),
         ([], "", 2, "ZO150"),
         ([], "[]", 2, "ZO150"),

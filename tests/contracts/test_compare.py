@@ -158,8 +158,83 @@ def test_another_number_for_a_category_is_breaking() -> None:
     found = compare({**CHECK, "transformations": [other, CHECK["transformations"][1]]})
     assert found.verdict == "breaking"
     assert [(c.part, c.place, c.old, c.new) for c in found.changes if c.breaking] == [
-        ("categories", 'score: "yes"', "1", "0.9")
+        ("categories", '$.requirement_check.score: "yes"', "1", "0.9")
     ]
+
+
+def scored(key: str, yes: float, *, rename: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A yes or no under `key` in the reply as a number; under another name in the result."""
+    label = {"type": "object", "properties": {key: {"enum": ["yes", "no"]}}, "required": [key]}
+    likely = {"input_path": [key], "categories_to_values": {"yes": yes, "no": 1 - yes}}
+    renamed = [{"type": "project", "retained_fields": rename}] if rename else []
+    return {"response_format": label, "transformations": [{"type": "likelihood", **likely}, *renamed]}
+
+
+def test_a_number_that_means_the_opposite_is_breaking_whatever_the_reply_calls_it() -> None:
+    old = scored("score", 1.0)
+    flipped = compare(scored("verdict", 0.0, rename={"verdict": "score"}), old_io=old)
+    assert [(c.part, c.place, c.new) for c in flipped.changes if c.breaking] == [
+        ("categories", '$.score: "no"', "1"),
+        ("categories", '$.score: "yes"', "0"),
+    ]
+    kept = compare(scored("verdict", 1.0, rename={"verdict": "score"}), old_io=old)
+    assert kept.verdict == "compatible"
+
+
+def test_categories_of_a_reply_without_a_schema_are_compared_too() -> None:
+    open_ = {**scored("score", 1.0), "response_format": None}
+    flipped = {**scored("score", 0.0), "response_format": None}
+    assert compare(open_, old_io=open_).verdict == "identical"
+    assert compare(flipped, old_io=open_).verdict == "breaking"
+
+
+def test_categories_in_several_records_are_compared() -> None:
+    def listed(yes: float) -> dict[str, Any]:
+        inner = {"type": "object", "properties": {"score": {"enum": ["yes", "no"]}}, "required": ["score"]}
+        likely = {"input_path": [None, "score"], "categories_to_values": {"yes": yes, "no": 1 - yes}}
+        return {
+            "response_format": {"type": "array", "items": inner},
+            "transformations": [{"type": "likelihood", **likely}],
+        }
+
+    found = compare(listed(0.0), old_io=listed(1.0)).changes
+    assert {one.place for one in found if one.breaking} == {'$[].score: "no"', '$[].score: "yes"'}
+
+
+def asked(*documents: bool) -> dict[str, Any]:
+    """Sample requests, with and without documents."""
+    messages = [{"role": "user", "content": "Hm?"}]
+    return {"requests": [{"messages": messages, "documents": [{"text": "x"}] * given} for given in documents]}
+
+
+NUMBERED = {**CHECK, "sentence_boundaries": {"documents": "c"}}
+DOCUMENTS: list[tuple[dict[str, Any], dict[str, Any], Mapping[str, Any], str]] = [
+    (asked(False), asked(True), CHECK, "breaking"),
+    (asked(True), asked(False), CHECK, "breaking"),
+    (asked(True, False), asked(True), CHECK, "breaking"),
+    (asked(True, False), asked(False), CHECK, "breaking"),
+    (asked(True), asked(True, False), CHECK, "compatible"),
+    (asked(False), asked(True, False), CHECK, "compatible"),
+    (asked(True), asked(True, True), CHECK, "identical"),
+    ({}, asked(True), CHECK, "identical"),  # nobody said what the old one takes
+    (asked(False), asked(True, False), NUMBERED, "identical"),  # numbered where there are any
+    ({}, asked(True), NUMBERED, "breaking"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "io", "verdict"), DOCUMENTS)
+def test_whether_documents_are_given(
+    old: dict[str, Any], new: dict[str, Any], io: Mapping[str, Any], verdict: str
+) -> None:
+    found = compare(io, old_io=io, old=old, new=new)
+    assert found.verdict == verdict
+    assert {(one.part, one.place) for one in found.changes} <= {("input", "documents")}
+
+
+def test_documents_that_io_yaml_now_places_may_be_given() -> None:
+    placed = compare({**CHECK, "docs_as_message": "string"}, old=asked(False), new=asked(False))
+    assert placed.verdict == "compatible"
+    assert ("input", "documents", "taken now") in {(c.part, c.place, c.what) for c in placed.changes}
 
 
 def test_inputs_may_become_fewer_demands_only() -> None:

@@ -134,6 +134,63 @@ def test_an_error_line_is_the_line_of_the_reference(edited: Edit) -> None:
     assert "anser" in lines[(finding.location.line or 0) - 1]
 
 
+AGAIN = """
+  - id: again
+    use: ./answerability
+    when: answerable.answerability == "answerable"
+    otherwise: {result: RESULT}
+
+  - id: last
+    use: base
+    CONDITION
+    input: {last_user: PLACE}
+
+output:
+  last: last
+"""
+SURE = 'when: again.answerability == "answerable"'
+MAYBE = 'when: again.answerability == "maybe"'
+SAME = 'when: answerable.answerability == "answerable"'
+
+
+@pytest.mark.parametrize(
+    ("result", "condition", "place", "code", "words"),
+    [
+        ("5", "", "again.answerability", "ZO304", "`otherwise` gives, 5"),
+        ("{}", "", "again.answerability", "ZO304", "`otherwise` gives, {}"),
+        ("5", SURE, "request.messages.0.content", "ZO304", "`otherwise` gives"),
+        ("5", SAME, "again.answerability", "", ""),  # runs only where the other has run
+        ("{answerability: unanswerable}", "", "again.answerability", "", ""),
+        ("{answerability: 5}", "", "again.answerability", "ZO305", "integer or string"),
+        ("{answerability: maybe}", MAYBE, "request.messages.0.content", "", ""),
+        ("{answerability: unanswerable}", MAYBE, "request.messages.0.content", "ZO315", "never holds"),
+    ],
+)  # fmt: skip
+def test_the_result_of_an_otherwise_is_one_that_the_step_may_have(
+    result: str, condition: str, place: str, code: str, words: str, careful: Path
+) -> None:
+    text = (careful / "flow.yaml").read_text()
+    more = AGAIN.replace("RESULT", result).replace("CONDITION", condition).replace("PLACE", place)
+    (careful / "flow.yaml").write_text(text.replace("\noutput:\n", more))
+    found = [(at, finding) for at, finding in findings(careful) if "run for nothing" not in finding.message]
+    assert [at for at, _ in found] == ([code] if code else []), found
+    assert all(words in finding.message for _, finding in found)
+
+
+def test_an_empty_list_otherwise_has_no_elements_and_no_first(careful: Path) -> None:
+    flow = careful / "flow.yaml"
+    text = flow.read_text()
+    constant = (
+        'use: ./citations\n    when: answerable.answerability == "answerable"\n    otherwise: {result: []}\n'
+    )
+    flow.write_text(text.replace("use: ./citations\n", constant, 1).replace(
+        "citations: citations\n", "citations: citations.*.citation_text\n"
+    ))  # fmt: skip
+    assert not findings(careful)
+    flow.write_text(flow.read_text().replace("citations.*.", "citations.0."))
+    assert [code for code, _ in findings(careful)] == ["ZO304"]
+
+
 def test_adapters_of_two_bases(careful: Path) -> None:
     write_release(careful / "query_rewrite", "org/one")
     write_release(careful / "answerability", "org/one")

@@ -220,8 +220,15 @@ def test_what_is_no_request(document: object, path: tuple[str | int, ...]) -> No
     assert caught.value.path == path
 
 
+@pytest.mark.parametrize("key", ["document", "passages"])
+def test_documents_under_another_key_are_refused(key: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        read_request({"messages": [{"role": "user", "content": "x"}], key: [{"text": "d"}]})
+    assert (caught.value.code, caught.value.path) == ("ZO313", (key,))
+
+
 def test_documents_of_a_chat_completions_request() -> None:
     request = read_request(
         {"messages": [{"role": "user", "content": "x"}], "extra_body": {"documents": [{"text": "d"}]}}
     )
-    assert request.documents == ({"text": "d"},)
+    assert request.documents == ({"text": "d", "doc_id": "1"},)

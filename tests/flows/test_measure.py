@@ -95,7 +95,7 @@ def test_the_flow_and_its_controls_come_to_what_the_counts_give(tmp_path: Path) 
     assert gain is not None
     assert gain.value == pytest.approx(0.16)
     assert found.abstaining == pytest.approx(0.4)
-    assert found.exit_code == 0
+    assert (found.exit_code, found.failed) == (0, "")
 
 
 def test_the_controls_of_the_example() -> None:
@@ -122,6 +122,9 @@ def test_a_step_that_breaks_its_contract_fails_the_query_and_not_the_run(tmp_pat
     assert found.figures["flow"].jafs.value == pytest.approx(0.4)
     assert found.figures["without answerable"].failed == 0
     assert "ZO110" in render_account(found)
+    assert found.exit_code == 1
+    assert found.failed.startswith("queries that failed, of 2: flow 1, ")
+    assert "without answerable" not in found.failed
 
     rows, measured = run(lines[1:], tmp_path)
     assert account(CAREFUL, rows, measured).exit_code == 1
@@ -302,3 +305,17 @@ def test_the_account_as_data_and_as_a_table(tmp_path: Path) -> None:
     assert "0.780 [" in table
     assert "a model's judgement" in table
     assert "0: the same" in table
+
+
+def test_failed_queries_are_said_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from tests.flows.conftest import EXAMPLE
+    from zoo.cli import app
+
+    for said, code in (("queries that failed, of 2: flow 1", 1), ("", 0)):
+        monkeypatch.setattr("zoo.flows.session.score_data", lambda *_, _r=("table\n", code, said), **__: _r)
+        done = CliRunner().invoke(app, ["flow", "score", str(EXAMPLE), "--data", "x", "-q"])
+        assert (done.exit_code, done.stdout) == (code, "table\n")
+        assert said in done.stderr
+        assert bool(done.stderr) is bool(said)

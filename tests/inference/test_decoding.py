@@ -48,7 +48,9 @@ def test_greedy_decoding_ends_at_an_end_id_or_at_the_limit() -> None:
     assert (found.ids, found.stopped, found.top) == ([2, 3, 4], "end", [[], [], []])
     assert heard == [2, 3, 4]
     assert model.calls == [[0, 1], [2], [3], [4]]
+    assert found.end == (END, [])
     found = Decoding(max_new_tokens=2, end_ids=[END]).run([0], Model())
+    assert found.end is None
     assert (found.ids, found.stopped) == ([1, 2], "length")
 
 
@@ -68,6 +70,12 @@ def test_tokens_without_a_choice_are_run_together_with_the_next() -> None:
     found = Decoding(max_new_tokens=9, constraint=Only(*steps)).run([0], model)
     assert found.ids == [1, 4, 0, 3, 5]
     assert model.calls == [[0], [1, 4, 0, 3]]
+    ended = Decoding(max_new_tokens=9, end_ids=[END], constraint=Only(*steps), top_logprobs=2).run(
+        [0], Model()
+    )
+    assert ended.ids == [1, 4, 0, 3]
+    assert ended.end is not None
+    assert [ended.end[0], *sorted(id for id, _ in ended.end[1])] == [END, 1, END]
     asked = Model()
     scored = Decoding(max_new_tokens=9, constraint=Only(*steps), top_logprobs=1).run([0], asked)
     assert scored.ids == found.ids

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from zoo.inference import attention
 from zoo.inference.continuation import Continuation, Growing
 from zoo.inference.fixed_cache import LONGEST, FixedCache, round_up
 from zoo.inference.merged import shell
-from zoo.inference.prefix import Prefix
+from zoo.inference.prefix import CachedSequence, Prefix
 from zoo.inference.shared_base import SharedBase
 from zoo.models import BaseModel, load_model
 
@@ -87,6 +88,24 @@ def test_what_lies_in_the_fixed_cache_is_not_copied_again(shared: SharedBase) ->
     assert float(marker[0, 0, 5, 0]) == 123.0
     played(fixed, shared, shared.prefill([*PREFIX, 4]))
     assert float(marker[0, 0, 5, 0]) != 123.0
+
+
+class Interrupts:
+    def __getitem__(self, _: object) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_an_interrupted_copy_is_not_taken_for_the_prefix(shared: SharedBase, padded: bool) -> None:
+    fixed = FixedCache(shared.model, padded=padded, captured=False)
+    prefix, other = shared.prefill(PREFIX), shared.prefill([9, *PREFIX[1:]])
+    wanted = played(fixed, shared, prefix).clone()
+    broken: Any = Interrupts()
+    layers = [other.sequence.layers[0], *[(broken, broken)] * (len(other.sequence.layers) - 1)]
+    half = Prefix(sequence=CachedSequence(ids=other.sequence.ids, layers=layers), length=other.length)
+    with pytest.raises(KeyboardInterrupt):
+        fixed.begin(half, room=64)
+    assert torch.equal(played(fixed, shared, prefix), wanted)
 
 
 def test_memory_grows_when_a_prefix_needs_it(shared: SharedBase) -> None:

@@ -1,10 +1,12 @@
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+import torch
+from filelock import FileLock, Timeout
 
 from tests.intrinsic.conftest import ASK, LIKELIHOOD, YES_NO, MakeRelease
 from zoo.errors import NotFoundError, UsageError
@@ -154,10 +156,58 @@ def test_another_adapters_results_are_left_alone(
     assert caught.value.code == "ZO161"
 
 
+def test_results_of_free_blanks_or_another_dtype_are_left_alone(
+    yes_no: Intrinsic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.jsonl", LINES[:1]), tmp_path / "out.jsonl"
+    run_batch(yes_no, source, target)
+    with monkeypatch.context() as patch:
+        patch.setattr(yes_no, "free_blanks", True)
+        with pytest.raises(UsageError, match="no result of this"):
+            run_batch(yes_no, source, target)
+    assert run_batch(yes_no, source, target).found == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(type(yes_no.shared.model), "dtype", torch.bfloat16)
+        with pytest.raises(UsageError, match="no result of this"):
+            run_batch(yes_no, source, target)
+
+
+def test_no_lock_stays_behind_and_it_locks_while_it_runs(yes_no: Intrinsic, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.jsonl", LINES[:1]), tmp_path / "out.jsonl"
+    held: list[bool] = []
+
+    def locked(stage: str, *, done: int, total: int, note: str = "") -> None:
+        with pytest.raises(Timeout), FileLock(tmp_path / ".out.jsonl.lock", timeout=0):
+            pass
+        held.append(True)
+
+    run_batch(yes_no, source, target, progress=locked)
+    assert held == [True, True]
+    assert sorted(one.name for one in tmp_path.glob("*out*")) == ["out.jsonl"]
+    assert not (tmp_path / ".out.jsonl.lock").exists()
+
+
+def test_a_pipe_is_read_and_gone_on_with(yes_no: Intrinsic, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.jsonl", LINES), tmp_path / "out.jsonl"
+    wanted = tmp_path / "wanted.jsonl"
+    run_batch(yes_no, source, wanted)
+    for found in (0, 2):
+        read_end, write_end = os.pipe()
+        os.write(write_end, source.read_bytes())
+        os.close(write_end)
+        done = run_batch(yes_no, Path(f"/dev/fd/{read_end}"), target)
+        os.close(read_end)
+        assert (done.lines, done.found) == (6, found)
+        assert target.read_bytes() == wanted.read_bytes()
+        target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:2]))
+
+
 def test_files_that_cannot_be_used(yes_no: Intrinsic, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", LINES[:1]), tmp_path / "out.jsonl"
     with pytest.raises(NotFoundError):
         run_batch(yes_no, tmp_path / "nothing", target)
+    with pytest.raises(NotFoundError, match="is a directory"):
+        run_batch(yes_no, tmp_path, target)
     with pytest.raises(UsageError, match="the output is the input"):
         run_batch(yes_no, source, source)
     with FileLock(tmp_path / ".out.jsonl.lock"), pytest.raises(UsageError, match="another run") as caught:

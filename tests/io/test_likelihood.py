@@ -152,7 +152,34 @@ def test_malformed_tokens_are_refused(broken: Any) -> None:
 def test_probabilities_that_are_all_nothing_are_refused() -> None:
     reply = choice(*HEAD, token(' "'), token("yes"), token('"}'))
     reply["logprobs"]["content"][4]["logprob"] = -9999.0
+    refused("ZO126", reply)
+    reply["logprobs"]["content"][4]["top_logprobs"] = [{"token": "no", "logprob": -9999.0}]
     refused("ZO128", reply)
+
+
+@pytest.mark.parametrize("listed", [{}, {"yes": 0.51}])
+def test_a_deciding_token_without_alternatives_is_no_evidence(listed: dict[str, float]) -> None:
+    reply = choice(*HEAD, token(' "'), entry("yes", 0.51, listed), token('"}'))
+    assert refused("ZO126", reply).path == ("logprobs", "content", 4, "top_logprobs")
+    reply["logprobs"]["content"][4].pop("top_logprobs")
+    refused("ZO126", reply)
+    assert score(choice(*HEAD, token(' "'), entry("yes", 0.51, listed | {"no": 0.49}), token('"}'))) == (
+        pytest.approx(0.51)
+    )
+    certain = choice(*HEAD, token(' "'), entry("yes", 0.9999, {}), token('"}'))
+    assert score(certain) == 1.0
+    undecided = choice(*HEAD, token(' "', 0.5), token("yes", 0.6, no=0.3), token('"}', 0.5))
+    assert score(undecided) == pytest.approx(2 / 3)  # tokens that decide nothing need no alternatives
+
+
+def test_a_reply_whose_tokens_end_before_they_decide_is_refused() -> None:
+    integer = {"type": "integer", "enum": [1, 10]}
+    spec = contract(likelihood([], {1: 0.0, 10: 1.0}), response_format=integer)
+    refused("ZO128", choice(token("1")), spec)
+    ended = choice(token("1"), entry("<|end|>", 0.7, {"0": 0.3}), content="1")
+    assert process(spec, ended, ASKED) == pytest.approx(0.3)
+    refused("ZO126", choice(token("1"), entry("<|end|>", 0.7, {}), content="1"), spec)
+    assert process(spec, choice(token("10")), ASKED) == 1.0
 
 
 def test_characters_of_several_tokens_are_found_by_their_bytes() -> None:

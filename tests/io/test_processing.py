@@ -13,6 +13,7 @@ from tests.io.exercise import exercise
 from tests.io.specs import asked, choice, contract, decoding, likelihood, token
 from zoo.errors import ContractError
 from zoo.io import process, rewrite
+from zoo.io.schema import schema_of
 
 TEXT = " It rained.\n\nBoats  came in.\tNight fell.  "
 
@@ -312,6 +313,35 @@ def test_a_reply_that_breaks_its_schema_is_refused_with_the_place() -> None:
     refused("ZO122", (1, "r"), [{"r": 0}, {"r": -1}], response_format=schema)
     refused("ZO122", (0,), [{}], response_format=schema)
     assert done([{"r": 0}], response_format=schema) == [{"r": 0}]
+
+
+NUMBER = {"type": "integer"}
+SPELLINGS: tuple[dict[str, Any], ...] = (
+    {"response_format": NUMBER},
+    {"parameters": {"response_format": {"type": "json_schema", "json_schema": {"schema": NUMBER}}}},
+    {"parameters": {"structured_outputs": {"json": NUMBER}}},
+    {"parameters": {"extra_body": {"structured_outputs": {"json": NUMBER}}}},
+    {"parameters": {"extra_body": {"structured_outputs": {"json": json.dumps(NUMBER)}}}},
+    {"parameters": {"guided_json": NUMBER}},
+    {"parameters": {"extra_body": {"guided_json": json.dumps(NUMBER)}}},
+)
+
+
+@pytest.mark.parametrize("fields", SPELLINGS)
+def test_a_schema_is_checked_wherever_it_is_written(fields: dict[str, Any]) -> None:
+    refused("ZO122", (), '"yes"', **fields)
+    refused("ZO122", (), {"a": 1}, **fields)
+    assert done(7, **fields) == 7
+
+
+def test_a_schema_written_as_text_is_read_once() -> None:
+    spec = contract(parameters={"guided_json": json.dumps(NUMBER)})
+    found = schema_of(spec)
+    assert found is not None
+    assert schema_of(spec) is found
+    assert schema_of(contract()) is None
+    refused("ZO133", ("parameters",), 7, parameters={"guided_json": "{"})
+    refused("ZO133", ("parameters", "guided_json"), 7, parameters={"guided_json": {"type": "nothing"}})
 
 
 @pytest.mark.parametrize(

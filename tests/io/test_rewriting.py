@@ -136,8 +136,29 @@ def test_a_bad_message_is_named() -> None:
     refused("ZO100", "messages", 1, request={"messages": [{"role": "user", "content": ""}, {"role": ""}]})
     refused("ZO100", "messages", 0, "content", request={"messages": [{"role": "user", "content": [1]}]})
     refused("ZO100", "messages", 0, "content", request={"messages": [{"role": "user", "content": None}]})
-    calling: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": []}
+    calling: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     assert rewrite(contract(), {"messages": [calling]})["messages"] == [calling]
+    silent: dict[str, Any] = {"role": "assistant", "content": None}
+    for calls in ({}, {"tool_calls": []}, {"tool_calls": None}):
+        refused("ZO100", "messages", 0, "content", request={"messages": [silent | calls]})
+    refused("ZO100", "messages", 0, "tool_calls", request={"messages": [silent | {"tool_calls": 5}]})
+
+
+@pytest.mark.parametrize("tools", [5, "x", {}, [5], [None]])
+def test_tools_are_a_list_of_objects(tools: Any) -> None:
+    refused("ZO100", "tools", request=asked("Hi.", tools=tools))
+
+
+def test_tools_are_passed_on() -> None:
+    for tools in (None, [], [{"type": "function", "function": {"name": "f"}}]):
+        assert rewrite(contract(), asked("Hi.", tools=tools))["tools"] == tools
+
+
+@pytest.mark.parametrize("prefix", ["r1", "7", "<r", "r>", "r x", "\t"])
+def test_a_prefix_that_makes_tags_collide_is_refused(prefix: str) -> None:
+    boundaries = {"documents": "r", "last_message": prefix}
+    request = asked("Hi.", documents=("One. " * 12,))
+    refused("ZO130", "sentence_boundaries", request=request, spec=contract(sentence_boundaries=boundaries))
 
 
 def test_a_bad_document_is_named() -> None:
@@ -207,7 +228,7 @@ def test_what_needs_a_last_message_needs_one() -> None:
     refused("ZO103", "messages", request={"messages": []}, spec=contract(instruction="{last_message}"))
     boundaries = contract(sentence_boundaries={"last_message": "r"})
     refused("ZO103", "messages", request={"messages": []}, spec=boundaries)
-    silent = {"messages": [{"role": "assistant", "content": None}]}
+    silent = {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}
     refused("ZO103", "messages", 0, "content", request=silent, spec=boundaries)
 
 

@@ -13,12 +13,12 @@ import pytest
 from tests.conftest import build_adapter
 from zoo.adapter import AdapterRepo
 from zoo.contracts.contract import read_contract
-from zoo.errors import RefusedError, SpecError
+from zoo.errors import NotFoundError, RefusedError, SpecError
 from zoo.intrinsic.placement import place
 from zoo.io import conversation, process, rewrite
 from zoo.models import BaseModel
 from zoo.prompts import Prompter
-from zoo.report import Flagged, Outcome, Passed, Severity
+from zoo.report import Flagged, NotApplicable, Outcome, Passed, Severity, Skipped
 from zoo.scaffolds.kinds import FOLDER, KINDS, Kind, kind_named
 from zoo.scaffolds.project import scaffold
 from zoo.scaffolds.requests import Example, read_requests, rendered
@@ -31,6 +31,8 @@ from zoo.training.plan import plan_training
 from zoo.validators.catalog import STATIC_CHECKS
 from zoo.validators.check import Check, Context, required_by
 from zoo.validators.engine import run_checks
+from zoo.validators.library import chosen_folders
+from zoo.validators.validate import validate
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 LABELS = {
@@ -110,6 +112,51 @@ def test_a_release_made_of_it_passes_the_static_checks(
     assert wrong == {}
     passed = {code for code, outcome in results.items() if isinstance(outcome, Passed)}
     assert passed >= {"ZO020", "ZO021", "ZO022", "ZO027", "ZI004", "ZI005"}
+
+
+@each_kind
+def test_the_project_itself_passes_before_it_is_trained(
+    kind: Kind, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    project = scaffold("probe", kind, tmp_path / "probe", base=str(tiny_base.folder)).folder
+    before = sorted(path for path in project.rglob("*"))
+    report = validate(project, base=str(tiny_base.folder), static=True)
+    assert report.exit_code == 0
+    results = {one.code: one.outcome for one in report.results}
+    assert not [one for one in results.values() if isinstance(one, Skipped)]
+    assert {code for code, one in results.items() if isinstance(one, Passed)} >= {
+        "ZM001", "ZT001", "ZI004", "ZI005", "ZO020", "ZO021", "ZO022", "ZO027",
+    }  # fmt: skip
+    assert isinstance(results["ZW001"], NotApplicable)
+    assert sorted(path for path in project.rglob("*")) == before
+
+
+def test_a_spoilt_project_does_not_pass(tiny_base: BaseModel, tmp_path: Path) -> None:
+    made = scaffold("probe", kind_named("guardian"), tmp_path / "probe", base=str(tiny_base.folder))
+    contract = made.folder / "io.yaml"
+    whole = contract.read_text()
+    for old, new, code in (
+        ('"no": 0.0', '"maybe": 0.0', "ZO022"),
+        ("{criteria}", "{criteria} {", "ZO023"),
+        ("{criteria}", "{criteria} {other}", "ZO027"),
+    ):
+        assert old in whole
+        contract.write_text(whole.replace(old, new))
+        report = validate(made.folder, base=str(tiny_base.folder), static=True)
+        assert report.exit_code == 1
+        assert code in {result.code for result, _ in report.findings()}
+
+
+def test_only_the_static_checks_take_a_project(tiny_base: BaseModel, tmp_path: Path) -> None:
+    base = str(tiny_base.folder)
+    project = scaffold("probe", kind_named("guardian"), tmp_path / "probe", base=base).folder
+    with pytest.raises(NotFoundError, match="is not an adapter") as refused:
+        validate(project, base=base)
+    assert "--static" in refused.value.hint
+    assert chosen_folders([project], [], static=True) == [project]
+    (project / "zoo.yaml").unlink()
+    with pytest.raises(NotFoundError):
+        validate(project, base=base, static=True)
 
 
 def test_a_spoilt_scaffold_does_not_pass(release: Release, tiny_base: BaseModel) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import ValidationError
 
 from tests.specs.intrinsics import INTRINSICS, Intrinsic, alternatives, choice
 from zoo.errors import ContractError
+from zoo.intrinsic.result import result_model
 from zoo.io import process
 from zoo.specs.io import IOSpec
 from zoo.specs.io_file import read_io
@@ -229,3 +231,37 @@ def test_shapes_follow_references_and_combinations() -> None:
     assert shape_of({}) == Anything()
     assert shape_of({"$ref": "#/nowhere"}) == Anything()
     assert shape_of({"$defs": {"A": {"items": {"$ref": "#/$defs/A"}}}, "$ref": "#/$defs/A"}) == Anything()
+
+
+def test_without_transformations_references_are_written_out() -> None:
+    passage = {
+        "type": "object",
+        "properties": {"begin": {"type": "integer"}, "label": {"$ref": "#/$defs/label"}},
+        "required": ["begin", "label"],
+        "additionalProperties": False,
+    }
+    definitions = {"label": {"enum": ["yes", "no"]}, "passage": passage}
+    for schema, right in (
+        ({"$ref": "#/$defs/passage", "$defs": definitions}, {"begin": 1, "label": "yes"}),
+        (
+            {"type": "array", "items": {"$ref": "#/definitions/passage"}, "definitions": definitions,
+             "$defs": definitions},
+            [{"begin": 1, "label": "no"}],
+        ),
+    ):  # fmt: skip
+        found = result_schema(spec_of(schema))
+        assert "$ref" not in json.dumps(found)
+        jsonschema.validate(right, found)
+        model = result_model(found, "passage")
+        assert model.model_validate(right).model_dump() == right
+        for wrong in ('"begin": "many"', '"begin": 1, "more": 2'):
+            spoilt = json.loads(json.dumps(right).replace('"begin": 1', wrong))
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(spoilt, found)
+            with pytest.raises(ValidationError):
+                model.model_validate(spoilt)
+
+
+def test_a_schema_without_references_is_left_as_it_is() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number", "minimum": 0}}, "required": ["a"]}
+    assert result_schema(spec_of(schema)) == schema

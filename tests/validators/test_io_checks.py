@@ -79,6 +79,8 @@ FAULTS: dict[str, tuple[Intrinsic, Callable[[str], str], str, Severity, int]] = 
         "ZO025", WARNING, 28,
     ),
     "one prefix for two": (CITED, replaced('documents: "c"', 'documents: "r"'), "ZO025", WARNING, 64),
+    "a digit in a prefix": (CITED, replaced('documents: "c"', 'documents: "r1"'), "ZO025", ERROR, 64),
+    "a blank in a prefix": (CITED, replaced('documents: "c"', 'documents: "c "'), "ZO025", ERROR, 64),
     "too few tokens": (CHECKED, replaced("tokens: 20", "tokens: 3"), "ZO026", ERROR, 29),
     "too few for the longest": (
         GRADED, replaced("max_completion_tokens: 20", "max_completion_tokens: 10"), "ZO026", WARNING, 17,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from zoo.adapter import IO_NAME
 from zoo.errors import SpecError
+from zoo.io.sentences import prefix_problem
 from zoo.report import Finding, Location, Severity
 from zoo.specs.io import DecodeSentences, reply_schemas
 from zoo.specs.io_pipeline import trace
@@ -80,6 +81,12 @@ def _sentences(context: Context) -> Iterator[Finding]:
                     message=message, severity=severity, location=where,
                     fix="sentence_boundaries: {documents: c, last_message: r}",
                 )  # fmt: skip
+    if why := prefix_problem(boundaries.values()):
+        yield Finding(
+            message=why,
+            location=in_io(found, ("sentence_boundaries",)),
+            fix="sentence_boundaries: {documents: c, last_message: r}",
+        )
     others = [tag for location, tag in boundaries.items() if location != "last_message"]
     if boundaries.get("last_message") in others:
         yield Finding(

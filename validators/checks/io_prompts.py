@@ -212,5 +212,5 @@ IO_PROMPT_CHECKS = (
     Check(code="ZO029", title="The categories begin with different tokens", run=_told_apart,
           requires=("ZO020",), needs=_BASE, unless=without_io),
     Check(code="ZO027", title="The contract calls the adapter", run=_invoked,
-          requires=("ZO023", "ZI003", "ZT001"), needs=_BASE, unless=without_io),
+          requires=("ZO023", "ZO025", "ZI003", "ZT001"), needs=_BASE, unless=without_io),
 )  # fmt: skip

@@ -38,7 +38,8 @@ def flow(
     `zoo explain ZO300` shows a whole flow.yaml. `score` runs the flow and each control (a step left out) over
     --data, and prints JAFS, the joint score of answerability and faithfulness.
 
-    Exit codes: 0 fine, 1 something is wrong, 2 usage, 3 a faithfulness is not known, 4 a defect in zoo.
+    Exit codes: 0 fine, 1 something is wrong, or `score` had queries at which a step failed (stderr says how
+    many), 2 usage, 3 a faithfulness is not known, 4 a defect in zoo.
     """
     from zoo.flows.checks import check_flow
     from zoo.flows.flow import Flow
@@ -58,7 +59,10 @@ def flow(
     with shown(quiet=quiet) as progress:
         if action == "run":
             text, code = run_request(opened, request, settings, as_json=as_json)
+            said = ""
         else:
-            text, code = score_data(opened, data, records, settings, as_json=as_json, progress=progress)
+            text, code, said = score_data(opened, data, records, settings, as_json=as_json, progress=progress)
     typer.echo(text, nl=False)
+    if said:
+        typer.echo(f"zoo: {said}", err=True)
     raise typer.Exit(code)

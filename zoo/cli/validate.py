@@ -28,7 +28,8 @@ def validate(
     Several adapters share one base, which is loaded once and reads each prompt once.
 
     Exit codes: 0 fine, 1 something is wrong, 2 usage, 3 something was not checked, 4 a defect in zoo. With
-    --static the checks that need torch are left out, which alone does not make the exit code 3.
+    --static the checks that need torch are left out, which alone does not make the exit code 3; it also takes
+    a project before training (zoo init), of which it checks contract and invocation.
     """
     from zoo.cli.progress import shown
     from zoo.cli.reporting import output_paths, render_all, run_one, tally
@@ -41,7 +42,7 @@ def validate(
 
     outputs, several = output or [], bool(library) or len(paths or []) > 1
     check_outputs(outputs)
-    folders = chosen_folders(paths or [], library or [])
+    folders = chosen_folders(paths or [], library or [], static=static)
     settings = Settings(
         base=base,
         static=static,

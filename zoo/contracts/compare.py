@@ -152,6 +152,19 @@ def _inputs(old: Contract, new: Contract) -> Iterator[Change]:
     was, now = old.inputs.last_role, new.inputs.last_role
     if was and now and was != now:
         yield Change(part="input", place="last message", breaking=True, what="other role", old=was, new=now)
+    yield from _documents(old.inputs.documents, new.inputs.documents)
+
+
+def _documents(was: str, now: str) -> Iterator[Change]:
+    """Wanting what callers did not have to give breaks them; so does leaving out what they rely on."""
+    if not was or not now or was == now:
+        return
+    what, breaking = {
+        "always": ("wanted now", True),
+        "never": ("not taken any more", True),
+        "sometimes": ("taken now" if was == "never" else "may be left out now", False),
+    }[now]
+    yield Change(part="input", place="documents", breaking=breaking, what=what, old=was, new=now)
 
 
 def _stated(part: Part, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:

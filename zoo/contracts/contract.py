@@ -4,6 +4,7 @@ It is read from the three small files that say it (`io.yaml`, `zoo.yaml`, `adapt
 may be missing: a published library has no `zoo.yaml`, a project that is being written has no config yet.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from zoo.layouts import CONFIG_NAME, find_adapter
 from zoo.specs.adapter_config import AdapterConfig
 from zoo.specs.document import read_json, read_yaml
 from zoo.specs.io import DecodeSentences, IOSpec, Likelihood
-from zoo.specs.io_pipeline import trace
+from zoo.specs.io_pipeline import Traced, trace
 from zoo.specs.io_template import TemplateError, read_template
+from zoo.specs.json_shape import Anything
 from zoo.specs.release import ReleaseSpec
 
 CONTRACT_FILES = (RELEASE_NAME, IO_NAME, CONFIG_NAME)
@@ -32,11 +34,14 @@ class Inputs:
         sources: where the sentences are that the result points to: `last_message`, `documents`, …
         last_role: role of the last message in the release's sample requests, else in its samples; empty when
             they differ, or there are none.
+        documents: whether they are given: `always`, as in all sample requests; `never`, in none of them and
+            `io.yaml` has nothing for them; `sometimes`; empty when no file says it.
     """
 
     arguments: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
     last_role: str = ""
+    documents: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,8 @@ class Contract:
         version: of `zoo.yaml`; empty when there is none.
         inputs: what a caller gives.
         result: the result's places by name; None when there is no `io.yaml`.
-        categories: number of each category by the place of the likelihood; keys as JSON spells them.
+        categories: number of each category by the likelihood's place in the result, or in the reply where
+            that is not known; keys as JSON spells them.
         invocation: `ids`, `text`, `position`, as far as the files say them.
         base: `id`, `revision`, as far as the files say them.
         request: what is sent to the model on the caller's behalf, by the names of `io.yaml`.
@@ -100,6 +106,7 @@ def contract_of(
     Raises:
         SpecError: the instruction is no template.
     """
+    traced = trace(spec) if spec else None
     return Contract(
         where=where,
         name=(spec and spec.name) or (release.name if release else ""),
@@ -108,9 +115,10 @@ def contract_of(
             arguments=arguments(spec.instruction or "") if spec else frozenset(),
             sources=_sources(spec) if spec else frozenset(),
             last_role=_last_role(release) if release else "",
+            documents=_documents(spec, release),
         ),
-        result=fields(trace(spec).result) if spec else None,
-        categories=_categories(spec) if spec else {},
+        result=fields(traced.result) if traced else None,
+        categories=_categories(spec, traced) if spec and traced else {},
         invocation=_invocation(release, config),
         base=_base(release, config),
         request=_request(spec) if spec else {},
@@ -144,9 +152,24 @@ def _last_role(release: ReleaseSpec) -> str:
     return roles.pop() if len(roles) == 1 else ""
 
 
-def _categories(spec: IOSpec) -> dict[str, dict[str, float]]:
-    import json
+def _documents(spec: IOSpec | None, release: ReleaseSpec | None) -> str:
+    given = [bool(request.documents) for request in release.requests] if release else []
+    if given and all(given):
+        return "always"
+    placed = spec is not None and bool(spec.docs_as_message or "documents" in spec.sentence_boundaries)
+    if placed or any(given):
+        return "sometimes"
+    return "never" if given else ""
 
+
+def _categories(spec: IOSpec, traced: Traced) -> dict[str, dict[str, float]]:
+    """By the place in the result, so that one meaning is compared wherever the reply has it.
+
+    Where nobody can follow the reply, by the place in it.
+    """
+    if not isinstance(traced.reply, Anything) and not any(one.certain for one in traced.problems):
+        found = fields(traced.result).items()
+        return {place: dict(one.categories) for place, one in found if one.categories}
     return {
         ".".join("*" if part is None else str(part) for part in one.input_path) or "the reply": {
             json.dumps(category): number for category, number in one.categories_to_values.items()

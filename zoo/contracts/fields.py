@@ -18,6 +18,8 @@ class Field:
         values: the only scalars, None when they are not listed.
         always: whether it is there whenever the object that holds it is.
         least: the smallest number, None when there is no bound.
+        categories: what the number is the expected value of, when a likelihood made it: each category as JSON
+            spells it, and its number.
     """
 
     place: str
@@ -26,6 +28,7 @@ class Field:
     values: tuple[Literal, ...] | None = None
     always: bool = True
     least: float | None = None
+    categories: tuple[tuple[str, float], ...] = ()
 
     def describe(self) -> str:
         """The type in a few words."""
@@ -47,8 +50,8 @@ def _walk(shape: Shape, *, place: str, parent: str, always: bool) -> dict[str, F
     match shape:
         case Anything():
             return {place: here}
-        case Scalar(types=types, values=values, least=least):
-            return {place: replace(here, types=types, values=values, least=least)}
+        case Scalar(types=types, values=values, least=least, categories=categories):
+            return {place: replace(here, types=types, values=values, least=least, categories=categories)}
         case Record():
             found = {place: replace(here, types=frozenset({"object"}))}
             for name, inner in shape.fields.items():
@@ -69,22 +72,28 @@ def _joined(ways: list[dict[str, Field]]) -> dict[str, Field]:
     found: dict[str, Field] = {}
     for way in ways:
         for place, field in way.items():
-            found[place] = _either(found[place], field) if place in found else field
+            found[place] = joined(found[place], field) if place in found else field
     return {
         place: field if all(place in way for way in ways) else replace(field, always=False)
         for place, field in found.items()
     }
 
 
-def _either(one: Field, other: Field) -> Field:
+def joined(one: Field, other: Field) -> Field:
+    """What may stand at the first's place when either may."""
     anything = not one.types or not other.types
     return replace(
         one,
         types=frozenset() if anything else one.types | other.types,
         values=None if one.values is None or other.values is None else (*one.values, *other.values),
         always=one.always and other.always,
-        least=None if one.least is None or other.least is None else min(one.least, other.least),
+        least=_least(one, other),
+        categories=tuple(dict.fromkeys((*one.categories, *other.categories))),
     )
+
+
+def _least(one: Field, other: Field) -> float | None:
+    return None if one.least is None or other.least is None else min(one.least, other.least)
 
 
 def _escaped(name: str) -> str:

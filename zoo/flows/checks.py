@@ -84,9 +84,9 @@ def references_go_back(flow: Flow) -> Iterator[Finding]:
 
 def fields_exist(flow: Flow) -> Iterator[Finding]:
     """ZO304."""
-    for reference, where, _, what in all_references(flow):
+    for reference, where, index, what in all_references(flow):
         try:
-            field = flow.field(reference)
+            field = flow.field(reference, runs=_both_run(flow, reference.head, index, where))
         except KeyError as error:
             fix = "use what is there; zoo diff OLD NEW says what changed in an adapter"
             yield finding_at(flow, where, f"{what}: {error.args[0]}", fix=fix)
@@ -95,6 +95,14 @@ def fields_exist(flow: Flow) -> Iterator[Finding]:
                 message = f"{what}: {reference} may be missing from a reply"
                 fix = "make it required in the adapter's response_format"
                 yield finding_at(flow, where, message, fix=fix, severity=Severity.WARNING)
+
+
+def _both_run(flow: Flow, head: str, index: int, where: Where) -> bool:
+    """Whether a step's input is read only where another step ran: it has all conditions of that one."""
+    used = flow.step(head)
+    if used is None or index == len(flow.spec.steps) or where[2] != "input":
+        return False
+    return all(condition in flow.spec.steps[index].conditions for condition in used.conditions)
 
 
 def types_fit(flow: Flow) -> Iterator[Finding]:

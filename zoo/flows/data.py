@@ -9,6 +9,7 @@ from typing import Any
 from zoo.errors import ContractError, NotFoundError, SpecError
 from zoo.flows.request import FlowRequest, read_request
 from zoo.provenance import sha256_bytes
+from zoo.specs.document import unique_pairs
 
 MAX_FILE_BYTES = 2_000_000_000
 MAX_LINE_BYTES = 4_000_000
@@ -70,7 +71,7 @@ def _row(raw: bytes, line: int, name: str) -> Row:
     if len(raw) > MAX_LINE_BYTES:
         raise _broken(name, line, f"is longer than {MAX_LINE_BYTES:,} bytes")
     try:
-        document = json.loads(raw)
+        document = json.loads(raw, object_pairs_hook=unique_pairs)
     except (ValueError, RecursionError) as error:
         raise _broken(name, line, f"is not JSON ({str(error)[:60]})") from None
     if not isinstance(document, dict):

@@ -115,7 +115,7 @@ def run_flow(
     """Runs a flow.
 
     Args:
-        spec: checked (`zoo.flows.contract`).
+        spec: checked (`zoo.flows.checks`).
         request: what to answer.
         answerer: answers each step that runs.
         left_out: ids of steps to pass over; conditions on their results are dropped.

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contracts.contract import Contract, read_contract
-from zoo.contracts.fields import Field, fields
+from zoo.contracts.fields import TOP, Field, fields, joined
 from zoo.errors import ZooError
 from zoo.specs.flow import BASE, FLOW_NAME, FlowSpec, Step
 from zoo.specs.flow_file import FlowDocument, read_flow
-from zoo.specs.json_shape import shape_of
-from zoo.specs.reference import EVERY, REQUEST, Reference
+from zoo.specs.json_shape import either, shape_of, shape_of_value
+from zoo.specs.reference import EVERY, REQUEST, AbsentError, Reference
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 MESSAGES: Mapping[str, Any] = {
@@ -85,7 +85,7 @@ class Flow:
         return adapter_folder(self.path, step)
 
     def result(self, head: str) -> Mapping[str, Field] | None:
-        """The fields of what a reference's head names; None when nobody knows them."""
+        """The fields of what a reference's head names when it runs; None when nobody knows them."""
         if head == REQUEST:
             return fields(shape_of(REQUEST_SCHEMA))
         step = self.step(head)
@@ -102,32 +102,65 @@ class Flow:
         """The step of an id."""
         return next((step for step in self.spec.steps if step.id == name), None)
 
-    def field(self, reference: Reference) -> Field | None:
+    def field(self, reference: Reference, *, runs: bool = False) -> Field | None:
         """What a reference leads to; None when the result's schema leaves it open.
 
+        Where `otherwise` gives a result, that is one of the values.
+
+        Args:
+            reference: in the file.
+            runs: its step is known to run, so that its `otherwise` gives nothing.
+
         Raises:
-            KeyError: the schema excludes it; the message says where it ends and what is there.
+            KeyError: the schema, or the result that `otherwise` gives, excludes it; the message says where it
+                ends and what is there.
         """
         known = self.result(reference.head)
-        if known is None:
-            return None
-        place, missing = "$", False
-        for part in reference.path:
-            here = known[place]
-            missing = missing or not here.always
-            step = _below(known, place, part)
-            if step is None:
-                if not here.types or (here.types & {"object", "array"} and not _children(known, place)):
-                    return None
-                raise KeyError(_nothing(reference, part, here, _children(known, place)))
-            place = step
-        found = known[place]
-        return replace(found, always=found.always and not missing)
+        found = None if known is None else _found(known, reference)
+        step = self.step(reference.head)
+        if runs or step is None or not step.otherwise or step.otherwise.abstain is not None:
+            return found
+        constant = _constant(step.otherwise.result, reference)
+        return joined(found, constant) if found and constant else found
 
 
 def adapter_folder(path: Path, step: Step) -> Path:
     """A step's folder, relative to the flow file."""
     return path.parent / Path(step.use).expanduser()
+
+
+def _found(known: Mapping[str, Field], reference: Reference) -> Field | None:
+    """What a reference leads to in a contract's result."""
+    place, missing = "$", False
+    for part in reference.path:
+        here = known[place]
+        missing = missing or not here.always
+        step = _below(known, place, part)
+        if step is None:
+            if not here.types or (here.types & {"object", "array"} and not _children(known, place)):
+                return None
+            raise KeyError(_nothing(reference, part, here, _children(known, place)))
+        place = step
+    found = known[place]
+    return replace(found, always=found.always and not missing)
+
+
+def _constant(value: Any, reference: Reference) -> Field | None:
+    """What a reference leads to in the result that `otherwise` gives; None for none of no elements."""
+    import json
+
+    try:
+        found = reference.find(value)
+    except AbsentError as error:
+        shown = json.dumps(value, ensure_ascii=False)
+        raise KeyError(
+            f"{reference} names nothing where {reference.head} does not run: {error} is not in the result "
+            f"that its `otherwise` gives, {shown if len(shown) <= 80 else shown[:77] + '…'}"
+        ) from None
+    values = [found]
+    for _ in range(reference.path.count(EVERY)):
+        values = [inner for several in values for inner in several]
+    return fields(either([shape_of_value(one) for one in values]))[TOP] if values else None
 
 
 def _below(known: Mapping[str, Field], place: str, part: str) -> str | None:

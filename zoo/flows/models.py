@@ -94,12 +94,11 @@ class Models:
         return self._intrinsics[folder].ask(make_request(call.messages, call.documents), call.arguments)
 
     def _from_base(self, step: Step, call: Call) -> Answer:
-        documents = [{"doc_id": str(number), **one} for number, one in enumerate(call.documents, start=1)]
         spec = IOSpec(
             docs_as_message=step.docs_as_message,
             parameters={"max_completion_tokens": step.max_new_tokens or MAX_NEW_TOKENS},
         )
-        return self._speaker.answer(rewrite(spec, make_request(call.messages, documents)))
+        return self._speaker.answer(rewrite(spec, make_request(call.messages, call.documents)))
 
 
 def find_base(flow: Flow, name: str = "") -> BaseModel:

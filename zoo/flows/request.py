@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import ContractError
+from zoo.io.documents import misplaced, numbered
 
 Message = Mapping[str, str]
 Document = Mapping[str, Any]
@@ -37,7 +38,7 @@ class FlowRequest:
 def read_request(document: object) -> FlowRequest:
     """A request from JSON: `messages`, `documents`, `arguments`, or a chat-completions request.
 
-    In the latter the documents are in `extra_body.documents`.
+    In the latter the documents are in `extra_body.documents`. Those without an id get their number.
 
     Raises:
         ContractError: ZO313, at the path of what is wrong.
@@ -46,13 +47,17 @@ def read_request(document: object) -> FlowRequest:
         raise _wrong("a request is a JSON object with `messages`", ())
     extra = document.get("extra_body")
     extra = extra if isinstance(extra, Mapping) else {}
-    documents = document.get("documents", extra.get("documents", []))
+    documents = document.get("documents", extra.get("documents"))
+    if documents is None:  # beside documents, a line of data may have any fields
+        if key := misplaced(document):
+            raise _wrong("this would not be read: documents stand in `documents`", (key,))
+        documents = []
     arguments = document.get("arguments", {})
     if not isinstance(arguments, Mapping):
         raise _wrong("arguments are an object", ("arguments",))
     return FlowRequest(
         messages=tuple(read_messages(document.get("messages"))),
-        documents=tuple(read_documents(documents)),
+        documents=tuple(numbered(read_documents(documents))),
         arguments=dict(arguments),
     )
 

@@ -20,7 +20,7 @@ from zoo.models import Dtype
 from zoo.progress import Progress, silent
 from zoo.provenance import folder_digest, payload_digests, sha256_bytes
 from zoo.report import Severity
-from zoo.specs.document import read_bounded
+from zoo.specs.document import read_bounded, unique_pairs
 from zoo.specs.flow import BASE
 from zoo.specs.reference import DATA
 
@@ -72,7 +72,7 @@ def score_data(
     *,
     as_json: bool,
     progress: Progress = silent,
-) -> tuple[str, int]:
+) -> tuple[str, int, str]:
     """Scores a flow and its controls.
 
     Args:
@@ -84,7 +84,7 @@ def score_data(
         progress: told of each row.
 
     Returns:
-        What to print, and the exit code.
+        What to print, the exit code, and how many queries failed, in words.
 
     Raises:
         ZooError: the flow, the data or the records are wrong, or a model cannot be had.
@@ -107,7 +107,7 @@ def score_data(
         if as_json
         else render_account(found)
     )
-    return text, found.exit_code
+    return text, found.exit_code, found.failed
 
 
 def refuse_wrong(flow: Flow) -> None:
@@ -153,7 +153,7 @@ def _request(name: str) -> FlowRequest:
         else read_bounded(Path(name), MAX_REQUEST_BYTES)
     )
     try:
-        return read_request(json.loads(raw))
+        return read_request(json.loads(raw, object_pairs_hook=unique_pairs))
     except (ValueError, RecursionError) as error:
         label = "stdin" if name == "-" else Path(name).name
         raise SpecError(f"{label} is not JSON: {str(error)[:100]}", code="ZO313") from None

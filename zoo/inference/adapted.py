@@ -63,6 +63,7 @@ class Adapted:
         temperature: float = 0.0,
         top_logprobs: int = 0,
         on_token: Callable[[int], None] | None = None,
+        seed: int | None = None,
     ) -> Generated:
         """Decodes behind a prefix and a suffix.
 
@@ -72,15 +73,19 @@ class Adapted:
             max_new_tokens: decoded at most.
             end_ids: ids that end a turn; they are not part of what is returned.
             constraint: what the text keeps to; used up by the call.
-            temperature: 0 is greedy; else sampled with torch's generator.
+            temperature: 0 is greedy; else sampled.
             top_logprobs: how many log-probabilities are wanted for each token.
             on_token: told of each token as it is decoded.
+            seed: of this call's own random numbers; None takes them from torch's generator.
 
         Raises:
             UsageError: there are no ids.
             UndecidedError: the logits are not numbers.
             DefectError: the constraint allows no token.
         """
+        import torch
+
+        drawn = None if seed is None else torch.Generator(self.model.device).manual_seed(seed)
         decoding = Decoding(
             max_new_tokens=max_new_tokens,
             end_ids=end_ids,
@@ -88,6 +93,7 @@ class Adapted:
             temperature=temperature,
             top_logprobs=top_logprobs,
             on_token=on_token,
+            generator=drawn,
         )
         self._begin(prefix, ids, max_new_tokens)
         try:

@@ -9,7 +9,7 @@ from zoo.errors import DefectError, UndecidedError
 from zoo.inference.constraint import Constraint
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 Top = list[tuple[int, float]]
 
@@ -21,18 +21,18 @@ class Generated:
     Attributes:
         ids: without the id that ended it.
         top: for each of them the most likely ids with their log-probabilities, the best first: among what the
-            constraint allows there, before temperature. A decoded id that is not among them comes last. vLLM
-            does so: it masks the logits before its sampler takes `raw_logprobs`
-            (vllm-project/vllm, v1/worker/gpu/model_runner.py, `sample`).
+            constraint allows there, before temperature. A decoded id that is not among them comes last.
+        end: the id that ended it, with what `top` has for the others; None when none did.
         stopped: by an id that ends a turn, by the limit, or because the constraint lets nothing follow.
 
-    Source: vLLM's `raw_logprobs` are taken after the grammar's bitmask as well (vllm-project/vllm,
+    Source: vLLM's `raw_logprobs` are taken after the grammar's bitmask too (vllm-project/vllm,
     v1/worker/gpu/model_runner.py, `sample`).
     """
 
     ids: list[int]
     top: list[Top]
     stopped: Literal["end", "length", "constraint"]
+    end: tuple[int, Top] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,10 @@ class Decoding:
         max_new_tokens: decoded at most.
         end_ids: ids that end a turn.
         constraint: what the text keeps to.
-        temperature: 0 is greedy; else sampled with torch's generator.
+        temperature: 0 is greedy; else sampled.
         top_logprobs: how many log-probabilities are wanted for each token.
         on_token: told of each token as it is decoded.
+        generator: of the random numbers; None is torch's own.
     """
 
     max_new_tokens: int
@@ -54,6 +55,7 @@ class Decoding:
     temperature: float = 0.0
     top_logprobs: int = 0
     on_token: Callable[[int], None] | None = field(default=None, repr=False)
+    generator: "Generator | None" = field(default=None, repr=False)
 
     def run(self, ids: Sequence[int], step: Callable[[Sequence[int]], "Tensor"]) -> Generated:
         """Decodes.
@@ -80,7 +82,7 @@ class Decoding:
                 token, logits = self._choose(step(waiting).float(), allowed)
                 waiting, found = [], _top(logits, token, self.top_logprobs)
             if token in self.end_ids:
-                return Generated(ids=decoded, top=top, stopped="end")
+                return Generated(ids=decoded, top=top, stopped="end", end=(token, found))
             decoded.append(token)
             top.append(found)
             waiting.append(token)
@@ -102,7 +104,7 @@ class Decoding:
             logits = logits[: len(allowed)].masked_fill(~allowed, -torch.inf)
         if self.temperature:
             odds = torch.softmax(logits / self.temperature, dim=-1)
-            best = torch.multinomial(odds.nan_to_num(1.0), 1)[0]
+            best = torch.multinomial(odds.nan_to_num(1.0), 1, generator=self.generator)[0]
         else:
             best = logits.argmax()
         token, bad = torch.stack([best, wrong.to(best.dtype)]).tolist()  # one wait for a GPU, not two

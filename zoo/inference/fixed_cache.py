@@ -49,6 +49,8 @@ class FixedCache:
         """See `Continuation`."""
         self._make_room(prefix.sequence, prefix.length + room + (LONGEST if self._padded else 0))
         held = min(self._valid, prefix.length) if self._sequence is prefix.sequence else 0
+        # a copy that is interrupted, or fails, leaves no more than this behind
+        self._sequence, self._valid = (prefix.sequence, held) if held else (None, 0)
         if held < prefix.length:
             for mine, theirs in zip(self._layers, prefix.sequence.layers, strict=True):
                 for target, source in zip(mine, theirs, strict=True):

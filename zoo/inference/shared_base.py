@@ -1,6 +1,7 @@
 """One base model, loaded once, that many adapters answer on."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,12 @@ class SharedBase:
         return self._adapted(merged(self.model, self.base, repo))
 
     def plain(self) -> Adapted:
-        """The base itself, without any adapter."""
+        """The base itself, without any adapter; always the same object."""
+        return self._plain
+
+    @cached_property
+    def _plain(self) -> Adapted:
+        # one, because CUDA graphs are kept by model: another shell would be captured anew
         return self._adapted(shell(self.model))
 
     def _adapted(self, model: "PreTrainedModel") -> Adapted:

@@ -2,15 +2,19 @@
 
 Every line of the input that is not blank gives one line of the output, in the same order. A line that cannot
 be answered gives an error there, and the next is answered. Each output line carries a digest of what it
-answers, so that results of another input, adapter or arguments are never taken for these.
+answers, so that results of another input, adapter, dtype, kind of device or arguments are never taken
+for these.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
 
 from zoo.errors import ContractError, DefectError, NotFoundError, SpecError, UsageError, ZooError
@@ -56,7 +60,7 @@ def run_batch(
 
     Args:
         intrinsic: what answers.
-        source: JSON lines.
+        source: JSON lines; a pipe is read whole before the first is answered.
         target: made, or gone on with.
         arguments: for all lines.
         progress: told after every line.
@@ -67,18 +71,37 @@ def run_batch(
     """
     from filelock import FileLock, Timeout
 
-    if not source.is_file():
+    if not source.exists():
         raise NotFoundError(f"{source} does not exist", hint="check the path")
+    if source.is_dir():
+        raise NotFoundError(f"{source} is a directory, not a file", hint="name a file of JSON lines")
     if target.exists() and source.samefile(target):
         raise UsageError("the output is the input", hint="name another file")
     target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
     try:
-        with FileLock(target.with_name(f".{target.name}.lock"), timeout=0):
-            return _run(intrinsic, source, target, arguments or {}, progress)
+        with FileLock(lock, timeout=0), _rereadable(source) as lines:
+            done = _run(intrinsic, lines, target, arguments or {}, progress)
+            # while it is held: filelock takes no lock on a file that has lost its name meanwhile
+            with suppress(OSError):
+                lock.unlink()
+            return done
     except Timeout:
         raise UsageError(
             f"another run is writing {target}", code="ZO161", hint="wait for it, or name another output"
         ) from None
+
+
+@contextmanager
+def _rereadable(source: Path) -> Iterator[Path]:
+    """A file that can be read more than once: of a pipe, such as a shell's `<(…)`, a copy."""
+    if source.is_file():
+        yield source
+        return
+    with NamedTemporaryFile() as copy, source.open("rb") as stream:
+        copyfileobj(stream, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _run(
@@ -129,7 +152,8 @@ def _go_on(output: BinaryIO, source: Path, seed: bytes, target: Path) -> tuple[i
             record = None
         if wanted is None or not isinstance(record, dict) or record.get("key") != _key(seed, wanted[1]):
             raise UsageError(
-                f"{target}, line {index + 1} is no result of this input, adapter and arguments",
+                f"{target}, line {index + 1} is no result of this input, adapter, base, dtype, device and "
+                "arguments",
                 code="ZO161",
                 hint="name another --output, or remove that one",
             )
@@ -173,6 +197,9 @@ def _seed(intrinsic: Intrinsic, arguments: Mapping[str, Any]) -> bytes:
     state = {
         "adapter": payload_digests(intrinsic.repo.root),
         "base": [intrinsic.shared.base.id, intrinsic.shared.base.revision],
+        "dtype": str(intrinsic.shared.model.dtype),
+        "device": intrinsic.shared.model.device.type,
+        "free blanks": intrinsic.free_blanks,
         "arguments": dict(arguments),
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).digest()

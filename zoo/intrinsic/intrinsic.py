@@ -9,7 +9,15 @@ from zoo.adapter import AdapterRepo
 from zoo.errors import ContractError, UsageError
 from zoo.intrinsic.answer import Answer
 from zoo.intrinsic.placement import invocation_of, place
-from zoo.intrinsic.request import Document, Message, caller_writes, check_unmarked, make_request, read_request
+from zoo.intrinsic.request import (
+    Document,
+    Message,
+    caller_writes,
+    check_unmarked,
+    identified,
+    make_request,
+    read_request,
+)
 from zoo.intrinsic.speaking import Speaker, streamed
 from zoo.models import BaseModel, Dtype
 from zoo.prompts import Prompt
@@ -178,6 +186,7 @@ class Intrinsic:
             RefusedError: ZT001 or ZI004, the prompt cannot be rendered with the invocation in its place.
         """
         clock = self.speaker.clock()
+        request = identified(request)
         rewritten, prompt = self.prompt(request, arguments or {})
         return self.speaker.speak(
             self._adapted,
@@ -196,6 +205,7 @@ class Intrinsic:
         """The rewritten request, and its prompt with the invocation in its place; raises like `ask`."""
         from zoo.io import rewrite
 
+        request = identified(request)
         prompter, instruction = self.speaker.prompter, self.spec.instruction if self.spec else None
         written = not caller_writes(self.invocation, instruction)
         check_unmarked(request, arguments, prompter, self.invocation, written=written)

@@ -33,7 +33,11 @@ class Pieces:
 
 
 def as_choice(
-    text: str, ids: Sequence[int], top: Sequence[Top], spelt: Callable[[int], bytes]
+    text: str,
+    ids: Sequence[int],
+    top: Sequence[Top],
+    spelt: Callable[[int], bytes],
+    end: tuple[int, Top] | None = None,
 ) -> dict[str, Any]:
     """The reply as an OpenAI choice.
 
@@ -43,12 +47,14 @@ def as_choice(
         top: for each of them the likeliest ids with their log-probabilities, the token's own among them;
             nothing when none were asked for.
         spelt: a token's bytes.
+        end: the id that ended the reply, which is no part of its text, and the likeliest ids in its place.
     """
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}}
-    if not any(top):
+    if not any(top) and not (end and end[1]):
         return choice
     content = []
-    for token, likely in zip(ids, top, strict=True):
+    told = [*zip(ids, top, strict=True), *([end] if end else [])]
+    for token, likely in told:
         entries = {id: _entry(spelt(id), logprob) for id, logprob in likely}
         content.append({**entries[token], "top_logprobs": list(entries.values())})
     return {**choice, "logprobs": {"content": content}}

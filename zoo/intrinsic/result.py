@@ -35,7 +35,7 @@ def result_model(schema: Mapping[str, Any], name: str) -> type[BaseModel]:
     keeps its own in what is dumped by alias.
 
     Args:
-        schema: without references, as `zoo.contracts.result.result_schema` gives it.
+        schema: without references, as `zoo.specs.io_pipeline.result_schema` gives it.
         name: the intrinsic's; the class is named like it.
     """
     title = _title(name) or "Result"

@@ -15,7 +15,7 @@ from zoo.intrinsic.answer import Answer, Seconds
 from zoo.intrinsic.placement import rendered, takes_documents
 from zoo.intrinsic.reply import Pieces, as_choice
 from zoo.intrinsic.request import read_request
-from zoo.io.documents import as_messages
+from zoo.io.documents import as_messages, numbered
 from zoo.models import BaseModel
 from zoo.prompts import Prompter
 
@@ -104,8 +104,7 @@ class Speaker:
         clock = self.clock()
         messages, documents = read_request(request)
         if documents and not takes_documents(self.prompter):
-            named = [{"doc_id": str(number), **one} for number, one in enumerate(documents, 1)]
-            messages, documents = as_messages(named, "string") + messages, []
+            messages, documents = as_messages(numbered(documents), "string") + messages, []
         text = rendered(
             messages, documents, self.prompter, generation_prompt=True, tools=request.get("tools")
         )
@@ -159,17 +158,15 @@ class Speaker:
                 max_new_tokens=most,
                 end_ids=self.language.end_ids,
                 constraint=constraint,
-                temperature=limits.temperature(request),
-                top_logprobs=limits.top_logprobs(request),
                 on_token=pieces.add,
+                **limits.chosen(request),
             )
         decode_seconds = clock.lap()
         if constraint and generated.stopped == "length":
             raise _cut_off(most)
         ids = tuple(generated.ids)
         text: str = self.prompter.tokenizer.decode(list(ids), skip_special_tokens=True)
-        # reading the tokenizer for grammars takes a while, and nobody asks how a token is spelt without one
-        result = finish(as_choice(text, ids, generated.top, lambda id: self.language.grammars.spelt(id)))
+        result = finish(as_choice(text, ids, generated.top, self._spelt, generated.end))
         return Answer(
             text=text,
             result=result,
@@ -178,12 +175,13 @@ class Speaker:
             prefix_tokens=len(prefix),
             suffix_tokens=len(suffix),
             parts=Seconds(
-                prompt=prompt_seconds,
-                prefill=prefill_seconds,
-                decode=decode_seconds,
-                process=clock.lap(),
+                prompt=prompt_seconds, prefill=prefill_seconds, decode=decode_seconds, process=clock.lap()
             ),
         )
+
+    def _spelt(self, id: int) -> bytes:
+        # reading the tokenizer for grammars takes a while, and nobody asks how a token is spelt without one
+        return self.language.grammars.spelt(id)
 
 
 def _cut_off(tokens: int) -> ContractError:

@@ -9,18 +9,18 @@ from zoo.io.json_value import Budget, Path, copied
 
 
 class Same:
-    """A mapping as a cache's key, by identity; the key keeps it alive, so its identity stays its own."""
+    """A part of a contract as a cache's key, by identity; the key keeps it alive, so that stays its own."""
 
-    __slots__ = ("mapping",)
+    __slots__ = ("value",)
 
-    def __init__(self, mapping: Mapping[str, Any]) -> None:
-        self.mapping = mapping
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
     def __hash__(self) -> int:
-        return id(self.mapping)
+        return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and other.mapping is self.mapping
+        return isinstance(other, Same) and other.value is self.value
 
 
 def fresh(mapping: Mapping[str, Any], path: Path) -> Any:
@@ -38,4 +38,4 @@ def fresh(mapping: Mapping[str, Any], path: Path) -> Any:
 
 @lru_cache(maxsize=256)
 def _text(key: Same, path: Path) -> str:
-    return json.dumps(copied(key.mapping, path, Budget()))
+    return json.dumps(copied(key.value, path, Budget()))

@@ -64,30 +64,30 @@ def copied(value: Any, path: Path, budget: Budget, depth: int = 0) -> Any:
         return text(value, path, budget)
     if depth > MAX_DEPTH:
         raise ContractError(f"nested deeper than {MAX_DEPTH} levels", path=path, code="ZO102")
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):  # asking an abstract class is slow
         return _copied_object(value, path, budget, depth + 1)
     if isinstance(value, list | tuple):
-        return [_below(item, index, path, budget, depth + 1) for index, item in enumerate(value)]
+        return [copied(item, (*path, index), budget, depth + 1) for index, item in enumerate(value)]
     return _number(value, path)
 
 
 def _copied_object(value: Mapping[Any, Any], path: Path, budget: Budget, depth: int) -> dict[str, Any]:
     copy: dict[str, Any] = {}
+    nodes = characters = 0
     for key, item in list(value.items()):
         if type(key) is not str or not key.isascii():
             key = text(key, path, budget)
-        copy[key] = _below(item, key, path, budget, depth)
+        if (
+            type(item) is str and item.isascii()
+        ):  # most of it is, and a call for each would be most of the time
+            nodes += 1
+            characters += len(item)
+            copy[key] = item
+        else:
+            copy[key] = copied(item, (*path, key), budget, depth)
+    if nodes:
+        budget.spend(path, nodes=nodes, characters=characters)
     return copy
-
-
-def _below(value: Any, part: str | int, path: Path, budget: Budget, depth: int) -> Any:
-    """A copy of what is in an object or list; short for what most of it is, ASCII text."""
-    if type(value) is str and value.isascii():
-        budget.nodes -= 1
-        budget.characters -= len(value)
-        if budget.nodes >= 0 <= budget.characters:
-            return value
-    return copied(value, (*path, part), budget, depth)
 
 
 def text(value: Any, path: Path, budget: Budget) -> str:

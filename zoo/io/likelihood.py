@@ -49,8 +49,8 @@ def expected(leaf: Any, numbers: Mapping[Category, float], tokens: Tokens, path:
 
     Raises:
         ContractError: ZO124, there is no literal of the reply at this place any more; ZO125, no category is
-            what it says; ZO127, its tokens are malformed; ZO128, too much probability could be either of
-            several categories, or there is none.
+            what it says; ZO126, a token that decides comes without alternatives; ZO127, its tokens are
+            malformed; ZO128, too much probability could be either of several categories, or there is none.
 
     Source: granite-common 0.4.1, intrinsics/output.py (TokenToFloat), which takes the first category that an
         alternative is a prefix of and the first token only.
@@ -71,7 +71,7 @@ def expected(leaf: Any, numbers: Mapping[Category, float], tokens: Tokens, path:
         raise ContractError(
             "the probabilities cannot be shared out among the categories",
             path=path,
-            hint="categories must differ in their first token; ask for more top_logprobs",
+            hint="categories must differ in their first token, or the reply's end token be listed",
             code="ZO128",
         )
     return sum(weight / total * numbers[category] for category, weight in weights.items())
@@ -118,23 +118,40 @@ def _weigh(literal: _Literal) -> tuple[dict[Category, float], float, float]:
     """Probability by category; of what may be several; of what ends before the value and says nothing."""
     weights: dict[Category, float] = {}
     open_, form, reached, text = 0.0, 0.0, 1.0, ""
+    left = literal.could_be(text)
     entries = literal.tokens.reply.tokens or []
     for index in range(literal.first, len(entries)):
         where = (*WHERE, literal.tokens.reply.first + index)
-        for other, chance in alternatives(entries[index], where):
+        others = alternatives(entries[index], where)
+        chance = probability(entries[index], where)
+        before, left = left, literal.could_be(text + entries[index]["token"])
+        if not others and chance < 1 - UNCERTAIN and len(left) < len(before):
+            raise _unlisted(where)
+        for other, likely in others:
             found = literal.could_be(text + other) if other else []
             if len(found) == 1:
-                weights[found[0]] = weights.get(found[0], 0.0) + reached * chance
+                weights[found[0]] = weights.get(found[0], 0.0) + reached * likely
             elif found and literal.is_before(text + other):
-                form += reached * chance
+                form += reached * likely
             elif found:
-                open_ += reached * chance
-        reached *= probability(entries[index], where)
+                open_ += reached * likely
+        reached *= chance
         text += entries[index]["token"]
-        if literal.could_be(text) == [literal.said] or literal.tokens.begins[index + 1] > literal.end:
+        if left == [literal.said] or literal.tokens.begins[index + 1] > literal.end:
             break
+    if len(left) > 1:  # the tokens end where the reply could have gone on to another category
+        return weights, open_ + reached, form
     weights[literal.said] = weights.get(literal.said, 0.0) + reached
     return weights, open_, form
+
+
+def _unlisted(path: Path) -> ContractError:
+    return ContractError(
+        "the token that decides between categories comes without alternatives",
+        path=(*path, "top_logprobs"),
+        hint="request top_logprobs: 10; what is unlisted cannot be weighed",
+        code="ZO126",
+    )
 
 
 def _agrees(target: str, text: str) -> bool:

@@ -12,7 +12,7 @@ from zoo.io.records import drop_duplicates, explode, project, wrong_kind
 from zoo.io.reply import Reply, read_reply
 from zoo.io.reply_text import parsed, placed, without_places
 from zoo.io.request import read_request
-from zoo.io.schema import check_reply
+from zoo.io.schema import check_reply, schema_of
 from zoo.io.sentences import Place, places
 from zoo.io.spans import Numbered, Offsets, decode, merge_spans
 
@@ -59,8 +59,9 @@ def process(
         raise ContractError(f"spans={spans!r} is neither untagged nor tagged", code="ZO100")
     answer = read_reply(reply, harmony=spec.logprobs_workaround)
     value = parsed(answer.text)
-    if spec.response_format is not None:
-        check_reply(value, spec.response_format)
+    if (found := schema_of(spec)) is not None:
+        place, schema = found
+        check_reply(value, schema, place)
     if not spec.transformations:
         return value
     run = _Run(spec, answer, request, spans)

@@ -24,6 +24,7 @@ def read_request(request: Mapping[str, Any]) -> dict[str, Any]:
         raise ContractError(f"a request of type {type(request).__name__}", code="ZO100")
     read: dict[str, Any] = copied(request, (), Budget())
     _check_messages(read.get("messages"))
+    _check_objects(read.get("tools"), ("tools",))
     body = read.get("extra_body")
     if body is not None and not isinstance(body, dict):
         raise ContractError("extra_body is no mapping", path=("extra_body",), code="ZO100")
@@ -51,8 +52,9 @@ def _check_messages(messages: Any) -> None:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
             raise ContractError("a message without a role", path=path, code="ZO100")
         content = message.get("content")
-        if content is None and message["role"] == "assistant":  # a turn that only calls tools
-            continue
+        _check_objects(message.get("tool_calls"), (*path, "tool_calls"))
+        if content is None and message["role"] == "assistant" and message.get("tool_calls"):
+            continue  # a turn that only calls tools
         if not isinstance(content, str):
             raise ContractError(
                 "a message whose content is not text",
@@ -60,6 +62,17 @@ def _check_messages(messages: Any) -> None:
                 hint="contracts are about text: join the parts of the content into one string",
                 code="ZO100",
             )
+
+
+def _check_objects(value: Any, path: tuple[str | int, ...]) -> None:
+    if value is None or (isinstance(value, list) and all(isinstance(one, dict) for one in value)):
+        return
+    raise ContractError(
+        f"{path[-1]} that are no list of objects",
+        path=path,
+        hint="leave them out, or write a list",
+        code="ZO100",
+    )
 
 
 def _documents(documents: Any) -> list[dict[str, Any]]:
@@ -73,7 +86,8 @@ def _document(document: Any, path: tuple[str | int, ...]) -> dict[str, Any]:
     if not isinstance(document, dict) or not isinstance(document.get("text"), str):
         raise ContractError("a document without text", path=path, code="ZO100")
     for field in ("title", "doc_id"):
-        if not isinstance(document.get(field, ""), str | None):
+        said = document.get(field)
+        if said is not None and not isinstance(said, str):
             raise ContractError(
                 f"a document whose {field} is not text", path=(*path, field), hint="quote it", code="ZO100"
             )

@@ -1,7 +1,7 @@
 """Sentences: where they are in a text, which number and which tag each has in a request."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -174,11 +174,34 @@ def _check_tags(texts: list[tuple[str, int, str, str | None]], prefixes: Any) ->
 
 @lru_cache(maxsize=64)
 def _tag(prefixes: tuple[str, ...]) -> re.Pattern[str]:
+    if why := prefix_problem(prefixes):
+        raise ContractError(
+            why, path=("sentence_boundaries",), hint="give each place a letter, such as c and r", code="ZO130"
+        )
     return re.compile(f"<(?:{'|'.join(map(re.escape, prefixes))})[0-9]+>")
+
+
+def prefix_problem(prefixes: Iterable[str]) -> str:
+    """Why a tag would not say which sentence it means; empty when each does."""
+    return next(
+        (
+            f"{prefix!r} is no prefix of a sentence's tag: {why}"
+            for prefix in dict.fromkeys(prefixes)
+            for why, wrong in (
+                ("its last digit would read as part of the number", prefix[-1:].isdigit()),
+                ("it has < or > in it", "<" in prefix or ">" in prefix),
+                ("it has a blank in it", any(letter.isspace() for letter in prefix)),
+            )
+            if wrong
+        ),
+        "",
+    )
 
 
 def _check_ends(texts: list[tuple[str, int, str, str | None]]) -> None:
     left = MAX_ENDS
+    if sum(len(text) for _, _, text, _ in texts) <= left:
+        return
     for location, index, text, _ in texts:
         left -= text.count(".") + text.count("?") + text.count("!")
         if left < 0:

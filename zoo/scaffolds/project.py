@@ -54,14 +54,32 @@ class Project:
     missing: str
     train: str
 
-    def lines(self) -> list[str]:
-        """What was made, checked and not checked, a line a fact."""
+    def document(self) -> dict[str, Any]:
+        """The same as plain data."""
+        ids = list(self.invocation.ids) if self.invocation else None
+        return {
+            "format": 1,
+            "folder": str(self.folder),
+            "kind": self.kind.name,
+            "base": self.base,
+            "invocation": {"text": self.text, "ids": ids},
+            "not_tried": self.missing or None,
+            "samples": self.samples,
+            "train": self.train,
+        }
+
+    def lines(self, *, written: bool = True) -> list[str]:
+        """What was made, checked and not checked, a line a fact.
+
+        Args:
+            written: it is there; else it only would be.
+        """
         if self.invocation is not None:
             placed = f" = {list(self.invocation.ids)}, once at the end of all {self.samples} prompts"
         else:
             placed = f"; not tried: {self.missing}"
         return [
-            f"written      {self.folder} ({self.kind.name})",
+            f"{'written      ' if written else 'would write  '}{self.folder} ({self.kind.name})",
             f"base         {self.base}",
             f"invocation   {self.text!r}{placed}",
             f"data         {self.samples} requests, rendered through io.yaml into {TRAINING}",
@@ -71,7 +89,7 @@ class Project:
         ]
 
 
-def scaffold(name: str, kind: Kind, target: Path, *, base: str = "") -> Project:
+def scaffold(name: str, kind: Kind, target: Path, *, base: str = "", dry_run: bool = False) -> Project:
     """Makes a project.
 
     Args:
@@ -79,6 +97,7 @@ def scaffold(name: str, kind: Kind, target: Path, *, base: str = "") -> Project:
         kind: what it is to be.
         target: its folder; missing or empty.
         base: base model, see `project_base`.
+        dry_run: tries all of it, and writes nothing.
 
     Raises:
         UsageError: ZO221, `target` is not empty; ZM001, a name that `zoo.yaml` does not take.
@@ -98,8 +117,11 @@ def scaffold(name: str, kind: Kind, target: Path, *, base: str = "") -> Project:
         )
         prompts = [row["messages"] for row in rows]
         invocation = check_invocation(text, prompts, found.prompter) if found.prompter else None
-    train = _train(name, text, found.option)
-    _write(target, _files(kind, release, rows, train))
+    option = f" --base {shlex.quote(found.option)}" if found.option else ""
+    train = _train(name, text) + option
+    files = _files(kind, release, rows, {"train": train, "check": f"zoo validate . --static{option}"})
+    if not dry_run:
+        _write(target, files)
     return Project(
         folder=target,
         kind=kind,
@@ -112,11 +134,12 @@ def scaffold(name: str, kind: Kind, target: Path, *, base: str = "") -> Project:
     )
 
 
-def render_project(folder: Path) -> int:
+def render_project(folder: Path, *, dry_run: bool = False) -> int:
     """Makes a project's training data anew from its requests, through its `io.yaml`.
 
     Args:
         folder: the project.
+        dry_run: write nothing.
 
     Returns:
         How many samples it has.
@@ -132,7 +155,8 @@ def render_project(folder: Path) -> int:
                 f"{folder} is no project: it has no {path}", hint="make one with zoo init NAME --kind KIND"
             )
     rows = rendered(read_io(folder / IO_NAME), read_requests(folder / REQUESTS), name=str(REQUESTS))
-    write_file(folder / TRAINING, training_text(rows).encode())
+    if not dry_run:
+        write_file(folder / TRAINING, training_text(rows).encode())
     return len(rows)
 
 
@@ -172,13 +196,14 @@ def _shown(examples: list[Example]) -> list[Example]:
     return list(reversed(by_answer.values()))[:SHOWN]
 
 
-def _train(name: str, text: str, base: str) -> str:
+def _train(name: str, text: str) -> str:
     written = text.replace("\n", "\\n")  # zoo train turns it back
-    option = f" --base {shlex.quote(base)}" if base else ""
-    return f"zoo train {TRAINING} release --name {name} --invocation {shlex.quote(written)}{option}"
+    return f"zoo train {TRAINING} release --name {name} --invocation {shlex.quote(written)}"
 
 
-def _files(kind: Kind, release: ReleaseSpec, rows: list[dict[str, Any]], train: str) -> Mapping[Path, str]:
+def _files(
+    kind: Kind, release: ReleaseSpec, rows: list[dict[str, Any]], commands: Mapping[str, str]
+) -> Mapping[Path, str]:
     variables = {
         "name": release.name,
         "kind": kind,
@@ -186,7 +211,7 @@ def _files(kind: Kind, release: ReleaseSpec, rows: list[dict[str, Any]], train: 
         "invocation": release.invocation.text.replace("\n", "\\n"),
         "embedded": bool(release.base.embedded),
         "install": INSTALL,
-        "train": train,
+        **commands,
     }
     return {
         Path(RELEASE_NAME): f"{EDITOR_LINE}release.schema.json\n{dump_release(release)}",

@@ -27,7 +27,7 @@ def read_json(path: Path, model: type[Model], *, code: str = "") -> Model:
     """
     raw = read_bounded(path)
     try:
-        document = json.loads(raw, object_pairs_hook=_unique_pairs)
+        document = json.loads(raw, object_pairs_hook=unique_pairs)
     except (ValueError, RecursionError) as error:
         raise SpecError(f"{path.name} is not valid JSON: {str(error)[:120]}", code=code) from None
     return check(document, model, name=path.name, code=code)
@@ -96,14 +96,21 @@ def read_bounded(path: Path, limit_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     try:
         with path.open("rb") as stream:
             raw = stream.read(limit_bytes + 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except IsADirectoryError:
+        raise NotFoundError(f"{path} is a directory, not a file", hint="name a file in it") from None
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{path} does not exist", hint="check the path") from None
     if len(raw) > limit_bytes:
         raise SpecError(f"{path.name} is larger than {limit_bytes:,} bytes")
     return raw
 
 
-def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of a JSON text, for `json.loads(object_pairs_hook=…)`.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a key stands twice")

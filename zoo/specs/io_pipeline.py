@@ -4,6 +4,7 @@ The rules are those of the executor: what would be an error for some reply that 
 here, found without a reply.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +32,7 @@ from zoo.specs.json_shape import (
     json_type,
     schema_of,
     shape_of,
+    written_out,
 )
 from zoo.specs.shape_path import Kind, MisfitError, at, field_of, named, records_of, reordered, same_place
 
@@ -100,8 +102,13 @@ def trace(spec: IOSpec) -> Traced:
 def result_schema(spec: IOSpec) -> dict[str, Any]:
     """A JSON Schema of what `zoo.io.process` returns; empty when nothing is known of it."""
     if not spec.transformations and spec.reply_schema is not None:
-        return dict(spec.reply_schema)
+        return written_out(spec.reply_schema)
     return schema_of(trace(spec).result)
+
+
+def _named_categories(rule: Likelihood) -> tuple[tuple[str, float], ...]:
+    """Each category as JSON spells it, with its number: `1` and `"1"` are two."""
+    return tuple((json.dumps(category), number) for category, number in rule.categories_to_values.items())
 
 
 @dataclass(kw_only=True)
@@ -152,12 +159,13 @@ class _Tracer:
 
     def _likelihood(self, rule: Likelihood, value: Shape, here: Origin) -> Shape:
         numbers = list(rule.categories_to_values.values())
+        number = replace(NUMBER, categories=_named_categories(rule))
         if len(set(numbers)) == 1:
             self.say(
                 "every category has the same number", "categories_to_values", kind="category", certain=False
             )
         if isinstance(value, Anything):
-            return NUMBER
+            return number
         if isinstance(value, Either):
             raise MisfitError("the value is of more than one kind there")
         if not isinstance(value, Scalar):
@@ -172,7 +180,7 @@ class _Tracer:
                 certain=False,
             )
         self._categories(rule, value)
-        return NUMBER
+        return number
 
     def _categories(self, rule: Likelihood, value: Scalar) -> None:
         if value.values is None:

@@ -8,9 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zoo.specs.json_schema import SchemaFaultError, resolve
+from zoo.specs.json_schema import (
+    SUBSCHEMA_LISTS,
+    SUBSCHEMA_MAPS,
+    SUBSCHEMAS,
+    SchemaFaultError,
+    resolve,
+)
 
 MAX_RANGE = 1_000
+DEFINITIONS = ("$defs", "definitions")
 SCALARS = ("string", "integer", "number", "boolean", "null")
 Literal = str | int | float | bool | None
 Origin = tuple[str | int | None, ...]  # None stands for any index
@@ -31,6 +38,7 @@ class Scalar:
         origin: where in the reply it stands; None when it has been moved.
         literal: it is the reply's own text, whose tokens have probabilities.
         least: no value is smaller; None when not said.
+        categories: of a number that a likelihood made: each category as JSON spells it, and its number.
     """
 
     types: frozenset[str]
@@ -38,6 +46,7 @@ class Scalar:
     origin: Origin | None = None
     literal: bool = False
     least: float | None = None
+    categories: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +134,43 @@ def _typed(root: Mapping[str, Any], schema: Mapping[str, Any], origin: Origin) -
     if "array" in names:
         options.append(_array(root, schema, origin))
     return either(options)
+
+
+def shape_of_value(value: Any) -> Shape:
+    """The shape of one JSON value that is known."""
+    match value:
+        case Mapping():
+            return Record(fields={name: shape_of_value(inner) for name, inner in value.items()})
+        case list():
+            return Array(item=either([shape_of_value(inner) for inner in value]), least=len(value))
+        case _:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            least = value if number else None
+            return Scalar(types=frozenset({json_type(value)}), values=(value,), least=least)
+
+
+def written_out(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema with its local references and each `allOf` written out; empty when one leads nowhere."""
+
+    def whole(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        found = {key: value for key, value in merged_schema(schema, part).items() if key not in DEFINITIONS}
+        for word in SUBSCHEMAS:
+            if isinstance(found.get(word), Mapping):
+                found[word] = whole(found[word])
+        for word in SUBSCHEMA_LISTS:
+            if isinstance(found.get(word), list):
+                found[word] = [whole(child) for child in found[word]]
+        for word in SUBSCHEMA_MAPS:
+            if isinstance(found.get(word), Mapping):
+                found[word] = {name: whole(child) for name, child in found[word].items()}
+        return found
+
+    try:
+        return dict(whole(schema))
+    except (SchemaFaultError, RecursionError):  # a schema that no file reader has judged
+        return {}
 
 
 def merged_schema(root: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
