@@ -228,7 +228,7 @@ def test_what_needs_a_last_message_needs_one() -> None:
     refused("ZO103", "messages", request={"messages": []}, spec=contract(instruction="{last_message}"))
     boundaries = contract(sentence_boundaries={"last_message": "r"})
     refused("ZO103", "messages", request={"messages": []}, spec=boundaries)
-    silent = {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}
+    silent: dict[str, Any] = {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}
     refused("ZO103", "messages", 0, "content", request=silent, spec=boundaries)
 
 

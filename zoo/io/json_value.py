@@ -12,6 +12,7 @@ MAX_CHARACTERS = 4_000_000
 MAX_BITS = 64
 
 Path = tuple[str | int, ...]
+_TEXT = {str}
 
 
 class Budget:
@@ -72,22 +73,23 @@ def copied(value: Any, path: Path, budget: Budget, depth: int = 0) -> Any:
 
 
 def _copied_object(value: Mapping[Any, Any], path: Path, budget: Budget, depth: int) -> dict[str, Any]:
+    if type(value) is dict and _is_flat(value):  # most objects are; a look at each part is most of the time
+        budget.spend(path, nodes=len(value), characters=sum(map(len, value.values())))
+        return dict(value)
     copy: dict[str, Any] = {}
-    nodes = characters = 0
     for key, item in list(value.items()):
         if type(key) is not str or not key.isascii():
             key = text(key, path, budget)
-        if (
-            type(item) is str and item.isascii()
-        ):  # most of it is, and a call for each would be most of the time
-            nodes += 1
-            characters += len(item)
-            copy[key] = item
-        else:
-            copy[key] = copied(item, (*path, key), budget, depth)
-    if nodes:
-        budget.spend(path, nodes=nodes, characters=characters)
+        copy[key] = copied(item, (*path, key), budget, depth)
     return copy
+
+
+def _is_flat(value: dict[Any, Any]) -> bool:
+    """Whether all keys and values are ASCII texts, in which nothing can be wrong but their length."""
+    texts = value.values()
+    return set(map(type, texts)) == set(map(type, value)) == _TEXT and (
+        all(map(str.isascii, texts)) and all(map(str.isascii, value))
+    )
 
 
 def text(value: Any, path: Path, budget: Budget) -> str:

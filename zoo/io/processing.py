@@ -11,7 +11,7 @@ from zoo.io.pathways import places_of, replaced, value_at
 from zoo.io.records import drop_duplicates, explode, project, wrong_kind
 from zoo.io.reply import Reply, read_reply
 from zoo.io.reply_text import parsed, placed, without_places
-from zoo.io.request import read_request
+from zoo.io.request import viewed_request
 from zoo.io.schema import check_reply, schema_of
 from zoo.io.sentences import Place, places
 from zoo.io.spans import Numbered, Offsets, decode, merge_spans
@@ -126,7 +126,7 @@ class _Run:
                     code="ZO130",
                 )
         if self._places is None:
-            self._places = places(read_request(self.request), self.spec.sentence_boundaries)
+            self._places = places(viewed_request(self.request), self.spec.sentence_boundaries)
         found = Numbered(self._places, sources, self.offsets)
         for path in paths:
             parent = value_at(value, path[:-1]) if path else None

@@ -7,6 +7,7 @@ from zoo.errors import ContractError
 from zoo.io.json_value import Budget, copied
 
 DOCUMENT_FIELDS = ("text", "title", "doc_id")
+FEW, SHORT = 256, 1_000_000  # records or fields, and characters of all: well within what may be read
 
 
 def read_request(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,6 +32,39 @@ def read_request(request: Mapping[str, Any]) -> dict[str, Any]:
     if body and body.get("documents") is not None:
         body["documents"] = _documents(body["documents"])
     return read
+
+
+def viewed_request(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As `read_request`, for who changes nothing: messages and documents, not copied where they are plain.
+
+    Raises:
+        ContractError: as `read_request`.
+    """
+    if type(request) is dict and _is_plain(request.get("messages")):
+        body = request.get("extra_body")
+        documents = body.get("documents") if type(body) is dict else body
+        if documents is None or _is_plain(documents):
+            _check_messages(request["messages"])
+            return {
+                "messages": request["messages"],
+                "extra_body": {"documents": _documents(documents or [])},
+            }
+    return read_request(request)
+
+
+def _is_plain(records: Any) -> bool:
+    """Whether these are a few records of short ASCII texts, in which nothing but their form can be wrong."""
+    if type(records) is not list or len(records) > FEW:
+        return False
+    characters = 0
+    for record in records:
+        if type(record) is not dict or len(record) > FEW:
+            return False
+        for value in record.values():
+            if type(value) is not str or not value.isascii():
+                return False
+            characters += len(value)
+    return characters <= SHORT
 
 
 def documents_of(request: Mapping[str, Any]) -> list[dict[str, Any]]:
