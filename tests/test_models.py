@@ -6,7 +6,7 @@ import pytest
 
 from tests.validators.conformance.bench import build_base
 from zoo import embedded
-from zoo.errors import BaseMissingError, NotFoundError, SpecError, ZooError
+from zoo.errors import BaseMissingError, NotFoundError, SpecError, UndecidedError, UsageError, ZooError
 from zoo.models import BaseModel, load_model, resolve, resolve_reference
 
 
@@ -113,3 +113,13 @@ def test_the_vocabulary_of_a_model_that_does_not_state_it(tiny_base: BaseModel, 
         resolve(str(folder)).vocabulary  # noqa: B018
     (folder / "config.json").write_text('{"text_config": {"vocab_size": 12}}')
     assert resolve(str(folder)).vocabulary == 12
+
+
+@pytest.mark.parametrize(
+    ("device", "error"), [("banana", UsageError), ("cuda:97", UndecidedError), ("meta", UndecidedError)]
+)
+def test_a_device_that_is_not_here_is_named(
+    tiny_base: BaseModel, device: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=device):
+        load_model(tiny_base, device=device)

@@ -155,3 +155,21 @@ def test_each_refusal_is_an_answer_and_the_rest_is_rendered() -> None:
     assert second.message == "the chat template does not render: TemplateError: not two"
     with pytest.raises(RefusedError, match="does not render"):
         render_each("{% if %}", [{}])
+
+
+def test_every_request_has_a_process_of_its_own_also_when_one_waits() -> None:
+    for text in ("first", "second"):
+        assert render("{{ text }}", [{"text": text}]) == [text]
+    (waiting,) = template_sandbox._spares
+    assert render("{% set leaked = 1 %}{{ text }}", [{"text": "third"}]) == ["third"]
+    assert waiting.returncode == 0  # it answered this one and is gone
+    assert template_sandbox._spares != [waiting]
+
+
+def test_a_waiting_process_that_died_is_not_taken_for_the_templates_fault() -> None:
+    for text in ("first", "second"):
+        render("{{ text }}", [{"text": text}])
+    (waiting,) = template_sandbox._spares
+    waiting.kill()
+    waiting.wait()
+    assert render("{{ text }}", [{"text": "third"}]) == ["third"]

@@ -6,6 +6,7 @@ from zoo.validators.checks.evidence import EVIDENCE_CHECKS
 from zoo.validators.checks.files import FILE_CHECKS
 from zoo.validators.checks.gating import GATING_CHECKS
 from zoo.validators.checks.invocation import INVOCATION_CHECKS
+from zoo.validators.checks.io import IO_CHECKS
 from zoo.validators.checks.lock import LOCK_CHECKS
 from zoo.validators.checks.prompts import PROMPT_CHECKS
 from zoo.validators.checks.release import RELEASE_CHECKS
@@ -24,6 +25,7 @@ STATIC_CHECKS: tuple[Check, ...] = (
     *INVOCATION_CHECKS,
     *PROMPT_CHECKS,
     *SHIPPED_CHECKS,
+    *IO_CHECKS,
 )
 ALL_CHECKS: tuple[Check, ...] = (*STATIC_CHECKS, *EVIDENCE_CHECKS, *CONFORMANCE_CHECKS, *REPLAY_CHECKS)
 

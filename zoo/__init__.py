@@ -10,13 +10,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from zoo.conversion import convert
+    from zoo.intrinsic import Intrinsic
     from zoo.release import publish
     from zoo.training.train import train
     from zoo.validators.validate import validate
 
-__all__ = ["__version__", "convert", "publish", "train", "validate"]
+__all__ = ["Intrinsic", "__version__", "convert", "publish", "train", "validate"]
 
 _HOMES = {
+    "Intrinsic": "zoo.intrinsic",
     "convert": "zoo.conversion",
     "publish": "zoo.release",
     "train": "zoo.training.train",

@@ -10,6 +10,8 @@ from zoo.safetensors_header import Header, read_header
 
 if TYPE_CHECKING:
     from zoo.specs.adapter_config import AdapterConfig
+    from zoo.specs.io import IOSpec
+    from zoo.specs.io_file import IODocument
     from zoo.specs.lock import Lock
     from zoo.specs.release import ReleaseSpec
 
@@ -91,6 +93,28 @@ class AdapterRepo:
 
         path = self.root / RELEASE_NAME
         return read_yaml(path, ReleaseSpec, code="ZM001") if path.is_file() else None
+
+    @cached_property
+    def io_document(self) -> "IODocument | None":
+        """`io.yaml` with the places of its parts, or None when there is none.
+
+        Raises:
+            SpecError: ZO001 to ZO011, it breaks its specification.
+        """
+        from zoo.specs.io_file import read_io_document
+
+        path = self.root / IO_NAME
+        return read_io_document(path) if path.is_file() else None
+
+    @cached_property
+    def io_spec(self) -> "IOSpec | None":
+        """`io.yaml`, or None when there is none.
+
+        Raises:
+            SpecError: ZO001 to ZO011, it breaks its specification.
+        """
+        document = self.io_document
+        return document.spec if document else None
 
     @cached_property
     def lock(self) -> "Lock | None":

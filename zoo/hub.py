@@ -161,6 +161,18 @@ def read_file(repo: str, path: str, commit: str, into: Path) -> bytes | None:
         return Path(found).read_bytes()
 
 
+def sizes(repo: str, paths: Iterable[str], commit: str) -> dict[str, int]:
+    """Size in bytes of each of these files that a commit holds.
+
+    Raises:
+        NotFoundError: there is no such repository or commit.
+        HubError: ZH007 no access, ZH008 no answer.
+    """
+    with _translated(f"read {repo} at {commit[:12]}"):
+        found: Iterable[Any] = _api().get_paths_info(repo, list(paths), revision=commit)
+    return {entry.path: entry.size for entry in found if hasattr(entry, "size")}
+
+
 def check_card(card: str) -> None:
     """Asks the Hub whether it accepts a card's metadata; writes nothing.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import embedded
-from zoo.errors import BaseMissingError, NotFoundError, SpecError, UndecidedError
+from zoo.errors import BaseMissingError, NotFoundError, SpecError, UndecidedError, UsageError
 from zoo.provenance import folder_digest, sha256_bytes, sha256_file
 from zoo.safetensors_header import TensorInfo, read_header
 from zoo.threads import settle
@@ -243,12 +243,15 @@ def load_model(
         attention: transformers' attention implementation, such as `eager`; empty takes its default.
 
     Raises:
+        UsageError: torch knows no such device.
+        UndecidedError: the device is not here.
         BaseMissingError: transformers cannot load the folder.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    _check_device(device)
     if device == "cpu":
         settle()
     try:
@@ -268,6 +271,22 @@ def load_model(
     model.requires_grad_(False)
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UsageError(f"torch knows no device {device!r}", hint="--device cpu, cuda or cuda:1") from None
+    try:
+        torch.zeros(1, device=device).item()  # a device that holds no values, such as meta, fails as well
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise UndecidedError(
+            f"there is no usable {kind} device here as {device!r}: {reason}", hint="--device cpu"
+        ) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from zoo.errors import UsageError
 from zoo.progress import Progress, silent
 from zoo.publishing.folder import check_folder, publish_to_folder
 from zoo.publishing.plan import Change, ReleasePlan, plan_release
+from zoo.publishing.previous import foresee
 from zoo.publishing.repository import HubPublication
 from zoo.publishing.result import Published
 from zoo.publishing.stage import StagedRelease, scratch_folder, stage_release
@@ -52,7 +53,7 @@ def publish(
         NotFoundError: no release at `folder`.
         RefusedError: ZH001 it did not pass, ZH002 the version exists with other content, ZH005 the Hub
             rejects the card, ZH009 the repository is public, ZH010 the target holds something else, ZH011 a
-            symbolic link.
+            symbolic link, ZO200 to ZO204 the contract changed in a way that the version does not say.
         UndecidedError: ZH001 not everything was checked.
         HubError: ZH003 the branch moved, ZH007 no access, ZH008 no answer.
         VerdictError: ZH004, what was read back differs.
@@ -62,12 +63,9 @@ def publish(
         raise UsageError("one target is needed", hint="give --repo ORG/NAME or --to DIR, not both")
     if target is not None:
         check_folder(source, target)
-    else:
-        with suppress(
-            hub.UnavailableError
-        ):  # a wrong name or a missing login is said before minutes of checking
-            hub.read_remote(repo)
     with scratch_folder() as scratch:
+        with suppress(hub.UnavailableError):  # may be over by the time the checks are
+            foresee(source, scratch / "foreseen", repo=repo, target=target)
         stage = scratch / "release"
         stage.mkdir()
         staged = stage_release(source, stage, hub_id=repo, base=base, device=device, progress=progress)

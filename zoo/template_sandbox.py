@@ -9,6 +9,7 @@ The environment (flags, extensions, filters) is that of transformers 5.23.0,
 utils/chat_template_utils.py, `_compile_jinja_template`, so that the text is the same.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from jinja2 import Template
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -27,6 +30,8 @@ MAX_OUTPUT_BYTES = 64_000_000
 MAX_TEMPLATE_BYTES = 1_000_000
 # The first character of each answer of `render_each`, which must stay a list of texts for the cache.
 DONE, REFUSED = "=", "!"
+_spares: "list[Popen[bytes]]" = []
+_calls = 0
 
 
 def render(template: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -76,28 +81,68 @@ def render_each(template: str, contexts: Sequence[Mapping[str, Any]]) -> "list[s
 
 
 def _rendered(request: bytes) -> list[str]:
-    import subprocess
-
-    command = [sys.executable, "-I", "-S", __file__, *_template_engine()]
-    limit_seconds = CPU_SECONDS + 20  # wall clock, for a machine that is busy
-    try:
-        done = subprocess.run(
-            command,
-            input=request,
-            capture_output=True,
-            timeout=limit_seconds,
-            check=False,
-            env=_environment(),
-        )
-    except subprocess.TimeoutExpired:
-        raise _refused("takes too long to render") from None
-    if done.returncode != 0:
+    process = _waiting() or _start()
+    done = _asked(process, request)
+    if process.returncode != 0:
         raise _refused(f"takes more than {CPU_SECONDS} s or {MEMORY_BYTES >> 20} MiB to render")
-    answer = json.loads(done.stdout)
+    _keep_spare()
+    answer = json.loads(done)
     if "error" in answer:
         raise _does_not_render(answer["error"])
     texts: list[str] = answer["texts"]
     return texts
+
+
+def _asked(process: "Popen[bytes]", request: bytes) -> bytes:
+    import subprocess
+
+    try:
+        return process.communicate(request, timeout=CPU_SECONDS + 20)[0]  # wall clock, for a busy machine
+    except subprocess.TimeoutExpired:
+        raise _refused("takes too long to render") from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def _waiting() -> "Popen[bytes] | None":
+    process = _spares.pop() if _spares else None
+    if process is None or process.poll() is None:
+        return process
+    process.communicate()  # it died while it waited; this closes its pipes
+    return None
+
+
+def _keep_spare() -> None:
+    """Starts the next process, which imports jinja2 and waits, while the caller does something else.
+
+    Every request still gets a process of its own. A program that renders once starts one only.
+    """
+    global _calls
+    _calls += 1
+    if _calls > 1 and not _spares:
+        _spares.append(_start())
+
+
+def _start() -> "Popen[bytes]":
+    import subprocess
+
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, *_template_engine()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+    )
+
+
+@atexit.register
+def _end_spares() -> None:
+    while _spares:
+        process = _spares.pop()
+        process.kill()
+        process.communicate()
 
 
 def _template_engine() -> list[str]:
@@ -140,8 +185,8 @@ def _limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
-    compiled = _jinja().from_string(request["template"])
+def _serve(environment: "ImmutableSandboxedEnvironment", request: Mapping[str, Any]) -> dict[str, Any]:
+    compiled = environment.from_string(request["template"])
     texts, size_bytes = [], 0
     for context in request["contexts"]:
         texts.append(_attempt(compiled, context) if request.get("each") else compiled.render(**context))
@@ -218,7 +263,9 @@ def main() -> None:
     _limit()
     sys.path.extend(sys.argv[1:])
     try:
-        answer = _serve(json.load(sys.stdin))
+        environment = _jinja()  # before the request is there: a spare waits for one
+        request = json.load(sys.stdin)
+        answer = _serve(environment, request)
     except MemoryError:
         sys.exit(1)
     except Exception as error:  # the template is untrusted: whatever it raises is its own failure

@@ -15,15 +15,34 @@ import typer
 from zoo import __version__
 from zoo.cli.card import card
 from zoo.cli.convert import convert
+from zoo.cli.diff import diff
 from zoo.cli.engines import engines
 from zoo.cli.explain import explain
+from zoo.cli.flow import flow
 from zoo.cli.gate import gate
+from zoo.cli.init import init
 from zoo.cli.publish import publish
+from zoo.cli.run import run as run_intrinsic
+from zoo.cli.schema import schema
 from zoo.cli.train import train
 from zoo.cli.validate import validate
 from zoo.errors import ZooError
 
-COMMANDS = (convert, train, validate, engines, explain, card, publish, gate)
+COMMANDS = (
+    convert,
+    train,
+    validate,
+    engines,
+    explain,
+    card,
+    publish,
+    gate,
+    diff,
+    init,
+    flow,
+    schema,
+    run_intrinsic,
+)
 
 app = typer.Typer(
     name="zoo",

@@ -29,7 +29,8 @@ def publish(
     """Check a release afresh and publish it: all of it or nothing.
 
     One commit, the tag v<version>, then a download at the tag and a comparison. Run it again after an
-    interruption: it does what is left.
+    interruption: it does what is left. A contract that breaks the one published before wants a version
+    that says so (zoo diff).
 
     Example: zoo publish ./relevance --repo my-org/relevance --dry-run
     """

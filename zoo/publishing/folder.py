@@ -4,15 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from zoo.adapter import CARD_NAME, LOCK_NAME, RELEASE_NAME
-from zoo.errors import NotFoundError, RefusedError, SpecError, UsageError
+from zoo.adapter import CARD_NAME, LOCK_NAME
+from zoo.errors import RefusedError, UsageError
 from zoo.hub import Remote
 from zoo.progress import Progress
 from zoo.publishing.plan import KEPT, ReleasePlan, files_of, foreign_files, plan_release
+from zoo.publishing.previous import compare_with_folder, release_version
 from zoo.publishing.result import Outcome, Published, read_back
 from zoo.publishing.stage import StagedRelease, parse_lock
-from zoo.specs.document import read_yaml
-from zoo.specs.release import ReleaseSpec
 from zoo.staging import check_target, staged_folder
 
 
@@ -27,7 +26,8 @@ def publish_to_folder(
     """Makes a folder the release, whole or not at all; see `zoo.release.publish` for the arguments.
 
     Raises:
-        RefusedError: ZH002, the folder holds this version with other content.
+        RefusedError: ZH002, the folder holds this version with other content; ZO200, ZO201, ZO203, the
+            contract changed in a way that the version does not say.
         VerdictError: ZH004, what stands there afterwards is something else.
         OSError: the disk is full, or permission is missing.
     """
@@ -36,13 +36,14 @@ def publish_to_folder(
     published = lock is not None and staged.same_release(lock)
     if lock is not None and published:
         staged = staged.adopt(lock, lambda name: (target / name).read_bytes() if name in present else None)
-    elif lock is not None and _version(target) == staged.spec.version:
+    elif lock is not None and release_version(target) == staged.spec.version:
         raise RefusedError(
             f"{target} holds version {staged.spec.version} with other content",
             code="ZH002",
             hint="a published version does not change: raise `version` in zoo.yaml, or remove that folder",
         )
-    plan = plan_release(staged, str(target), Remote(exists=bool(present), files=present))
+    compared = None if published else compare_with_folder(staged.folder, target)
+    plan = plan_release(staged, str(target), Remote(exists=bool(present), files=present), compared=compared)
     if on_plan is not None:
         on_plan(plan)
     if dry_run:
@@ -75,10 +76,3 @@ def check_folder(source: Path, target: Path) -> None:
     known = {*lock.files, CARD_NAME, LOCK_NAME, KEPT} if lock else set()
     if foreign := sorted(set(present) - known):  # a folder has no history to get them back from
         raise foreign_files(str(target), foreign)
-
-
-def _version(target: Path) -> str:
-    try:
-        return read_yaml(target / RELEASE_NAME, ReleaseSpec).version
-    except (SpecError, NotFoundError):
-        return ""

@@ -12,6 +12,7 @@ from zoo.hub import Remote, RemoteFile
 from zoo.provenance import sha256_file
 
 if TYPE_CHECKING:
+    from zoo.publishing.previous import Compared
     from zoo.publishing.stage import StagedRelease
 
 Action = Literal["add", "change", "delete", "unchanged"]
@@ -50,6 +51,7 @@ class ReleasePlan:
         payload_sha256: one digest over the payload's files.
         new_repository: whether the repository is made first.
         published: the tag is there and names this very release: nothing is written.
+        compared: its contract beside the one published before; None when it is published already.
     """
 
     target: str
@@ -62,6 +64,7 @@ class ReleasePlan:
     payload_sha256: str
     new_repository: bool = False
     published: bool = False
+    compared: "Compared | None" = None
 
     def paths(self, *actions: Action) -> list[str]:
         """The paths to which one of `actions` happens."""
@@ -91,7 +94,8 @@ class ReleasePlan:
             f"  payload    sha256 {self.payload_sha256}",
             f"  evidence   sha256 {self.evidence_sha256}",
         ]
-        return [head, *files, *tag, *state, *digests]
+        contract = self.compared.lines() if self.compared else []
+        return [head, *files, *tag, *state, *digests, *contract]
 
     def document(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -105,6 +109,7 @@ class ReleasePlan:
             "already_published": self.published,
             "payload_sha256": self.payload_sha256,
             "evidence_sha256": self.evidence_sha256,
+            "contract": self.compared.document() if self.compared else None,
             "files": [
                 {"path": c.path, "action": c.action, "bytes": c.size_bytes, "sha256": c.sha256 or None}
                 for c in self.changes
@@ -149,7 +154,12 @@ def files_of(folder: Path) -> dict[str, RemoteFile]:
 
 
 def plan_release(
-    staged: "StagedRelease", target: str, remote: Remote, *, published: bool = False
+    staged: "StagedRelease",
+    target: str,
+    remote: Remote,
+    *,
+    published: bool = False,
+    compared: "Compared | None" = None,
 ) -> ReleasePlan:
     """What publishing a staged release would do to a target; reads only.
 
@@ -158,6 +168,7 @@ def plan_release(
         target: `org/name`, or a folder's path.
         remote: the target's state: a repository's, or a folder's files without a head.
         published: the tag is there and names this release.
+        compared: its contract beside the one published before.
 
     Raises:
         RefusedError: ZH010, the target holds files that no release put there.
@@ -176,6 +187,7 @@ def plan_release(
         payload_sha256=staged.payload_sha256,
         new_repository=bool(staged.hub_id) and not remote.exists,
         published=published,
+        compared=compared,
     )
     doomed = plan.paths("delete")
     if doomed and LOCK_NAME not in remote.files:

@@ -11,6 +11,7 @@ from zoo.errors import NotFoundError, RefusedError, VerdictError
 from zoo.hub import Remote, UnavailableError
 from zoo.progress import Progress
 from zoo.publishing.plan import KEPT, ReleasePlan, foreign_files, plan_release
+from zoo.publishing.previous import compare_with_hub
 from zoo.publishing.result import Outcome, Published, read_back
 from zoo.publishing.stage import StagedRelease, parse_lock
 from zoo.specs.document import MAX_DOCUMENT_BYTES
@@ -70,7 +71,9 @@ class HubPublication:
         if tagged:
             return self._already(remote, tagged)
         resumed = self._adopt_from(remote, remote.head)
-        plan = plan_release(self.staged, self.repo, remote)
+        self._step(0, "comparing its contract")
+        compared = compare_with_hub(self.staged.folder, self.repo, remote, self._fresh_folder())
+        plan = plan_release(self.staged, self.repo, remote, compared=compared)
         self._say(plan)
         hub.check_card((self.staged.folder / CARD_NAME).read_text(encoding="utf-8"))
         if self.dry_run:

@@ -4,18 +4,44 @@ The fields are those of the published dialect, which two programs read (granite-
 `intrinsics/{input,output,util}.py`); this model is closed and says what they leave open.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 IO_FORMAT = 1
 MAX_LIST = 1000
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-PathPart = Annotated[str, StringConstraints(max_length=200)] | Annotated[int, Field(strict=True)] | None
+Index = Annotated[int, Field(strict=True, ge=0)]
+PathPart = Annotated[str, StringConstraints(max_length=200)] | Index | None
 Path = Annotated[list[PathPart], Field(max_length=32)]
 Location = Literal["last_message", "documents", "all_but_last_message"]
-Category = bool | Annotated[int, Field(strict=True)] | str
+Category = Annotated[bool, Field(strict=True)] | Annotated[int, Field(strict=True)] | str
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # strict: `yes: true` is no number
+Names = Annotated[list[Name], Field(max_length=MAX_LIST)]
+
+
+def _empty_list(value: Any) -> Any:
+    return [] if value is None else value
+
+
+def _empty_mapping(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _no_boundaries(value: Any) -> Any:
+    return {} if value is None or value is False else value  # `false` is the spelling of 2025
+
+
+def _off(value: Any) -> Any:
+    return False if value is None else value
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, str):
+        return json.loads(value) if value.strip() else None
+    return value
 
 
 class _Closed(BaseModel):
@@ -41,7 +67,7 @@ class Likelihood(_Transformation):
     """
 
     type: Literal["likelihood"]
-    categories_to_values: dict[Category, float]
+    categories_to_values: Annotated[dict[Category, Number], Field(min_length=1, max_length=MAX_LIST)]
 
 
 class DecodeSentences(_Transformation):
@@ -53,8 +79,13 @@ class DecodeSentences(_Transformation):
     """
 
     type: Literal["decode_sentences"]
-    source: Location | list[Location]
+    source: Location | Annotated[list[Location], Field(min_length=1, max_length=3)]
     output_names: dict[Literal["begin", "end", "text", "document_id", "message_index"], Name]
+
+    @property
+    def sources(self) -> list[Location]:
+        """`source` as a list."""
+        return [self.source] if isinstance(self.source, str) else self.source
 
 
 class Explode(_Transformation):
@@ -65,17 +96,23 @@ class Explode(_Transformation):
 
 
 class DropDuplicates(_Transformation):
-    """Of records that are equal in the target fields only the first stays."""
+    """Of records that are equal in the target fields one stays: the last, at the first one's place."""
 
     type: Literal["drop_duplicates"]
-    target_fields: list[Name]
+    target_fields: Names
 
 
 class Project(_Transformation):
     """Keeps the named fields of records, renamed when a mapping from old to new names is given."""
 
     type: Literal["project"]
-    retained_fields: list[Name] | dict[Name, Name]
+    retained_fields: Names | Annotated[dict[Name, Name], Field(max_length=MAX_LIST)]
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The new name of each kept field."""
+        fields = self.retained_fields
+        return {name: name for name in fields} if isinstance(fields, list) else fields
 
 
 class Nest(_Transformation):
@@ -89,7 +126,7 @@ class MergeSpans(_Transformation):
     """Joins records that are equal in the group fields and whose spans follow one another."""
 
     type: Literal["merge_spans"]
-    group_fields: list[Name]
+    group_fields: Names
     begin_field: Name
     end_field: Name
     text_field: Name | None = None
@@ -99,6 +136,17 @@ Transformation = Annotated[
     Likelihood | DecodeSentences | Explode | DropDuplicates | Project | Nest | MergeSpans,
     Field(discriminator="type"),
 ]
+
+
+TRANSFORMATIONS: Mapping[str, type[_Transformation]] = {
+    "likelihood": Likelihood,
+    "decode_sentences": DecodeSentences,
+    "explode": Explode,
+    "drop_duplicates": DropDuplicates,
+    "project": Project,
+    "nest": Nest,
+    "merge_spans": MergeSpans,
+}
 
 
 class IOSpec(_Closed):
@@ -119,10 +167,54 @@ class IOSpec(_Closed):
 
     name: Name | None = None
     model: Name | None = None
-    response_format: Mapping[str, Any] | None = None
-    transformations: list[Transformation] = Field(default=[], max_length=100)
+    response_format: Annotated[
+        Mapping[str, Any] | None,
+        BeforeValidator(_parsed, json_schema_input_type=str | dict[str, Any] | None),
+    ] = None
+    transformations: Annotated[
+        list[Transformation],
+        Field(max_length=100),
+        BeforeValidator(_empty_list, json_schema_input_type=list[Transformation] | None),
+    ] = []
     instruction: Annotated[str, StringConstraints(max_length=100_000)] | None = None
-    parameters: Mapping[str, Any] = {}
-    sentence_boundaries: dict[Location, Name] = {}
+    parameters: Annotated[
+        Mapping[str, Any],
+        BeforeValidator(_empty_mapping, json_schema_input_type=dict[str, Any] | None),
+    ] = {}
+    sentence_boundaries: Annotated[
+        dict[Location, Name],
+        BeforeValidator(_no_boundaries, json_schema_input_type=dict[Location, Name] | Literal[False] | None),
+    ] = {}
     docs_as_message: Literal["string", "json", "roles"] | None = None
-    logprobs_workaround: bool = False
+    logprobs_workaround: Annotated[
+        bool, Field(strict=True), BeforeValidator(_off, json_schema_input_type=bool | None)
+    ] = False
+
+    @property
+    def reply_schema(self) -> Mapping[str, Any] | None:
+        """The JSON Schema of the reply, wherever it is written; None when it is nowhere."""
+        return next((schema for _, schema in reply_schemas(self)), None)
+
+
+def reply_schemas(spec: IOSpec) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Every place that gives the reply's JSON Schema, the strongest first, with its path.
+
+    Servers have spelt it differently: `response_format` is OpenAI's (used for Ollama), `guided_json` vLLM's
+    before 0.12, `structured_outputs` vLLM's since.
+    """
+    places: list[tuple[str, ...]] = [
+        ("response_format",),
+        ("parameters", "response_format", "json_schema", "schema"),
+    ]
+    for outer in (("parameters", "extra_body"), ("parameters",)):
+        places += [(*outer, "structured_outputs", "json"), (*outer, "guided_json")]
+    found = []
+    for place in places:
+        value: Any = spec.response_format if place == ("response_format",) else spec.parameters
+        for part in place[1:]:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str):
+            value = json.loads(value)
+        if isinstance(value, Mapping):
+            found.append((place, value))
+    return found

@@ -1,7 +1,7 @@
 """`zoo.yaml`: what the author says about a release."""
 
 import enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,6 +64,8 @@ class ReleaseSpec(_Closed):
         license: SPDX identifier in the Hub's lower-case spelling.
         training_data: one line a source, for people.
         samples: chat conversations to which the invocation must apply; checks render them.
+        requests: what a caller of the intrinsic passes, before `io.yaml` rewrites it; checks rewrite and
+            render them.
         example: a user's question for the card's snippet.
     """
 
@@ -77,6 +79,7 @@ class ReleaseSpec(_Closed):
     description: Annotated[str, Field(max_length=5000)] = ""
     training_data: list[Line] = []
     samples: list[list["Message"]] = Field(default=[], max_length=100)
+    requests: list["SampleRequest"] = Field(default=[], max_length=100)
     gate: GatePolicy = GatePolicy()
 
 
@@ -85,6 +88,36 @@ class Message(_Closed):
 
     role: Annotated[str, Field(min_length=1, max_length=64)]
     content: Annotated[str, Field(max_length=200_000)]
+
+
+class SampleDocument(_Closed):
+    """A document of a sample request."""
+
+    text: Annotated[str, Field(max_length=200_000)]
+    doc_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    title: Annotated[str, Field(max_length=1000)] | None = None
+
+
+class SampleRequest(_Closed):
+    """A call of the intrinsic as its caller makes it.
+
+    Attributes:
+        messages: the conversation, without the invocation and the instruction that `io.yaml` adds.
+        documents: beside it.
+        arguments: values of the instruction's fields, by name.
+    """
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=200)]
+    documents: list[SampleDocument] = Field(default=[], max_length=200)
+    arguments: dict[
+        Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=200_000)] | int | float
+    ] = {}
+
+    def as_request(self) -> dict[str, Any]:
+        """An OpenAI chat-completions request."""
+        said = self.model_dump(mode="json", exclude_none=True)
+        body = {"extra_body": {"documents": said["documents"]}} if self.documents else {}
+        return {"messages": said["messages"], **body}
 
 
 ReleaseSpec.model_rebuild()

@@ -1,0 +1,1 @@
+"""Flows: several adapters and the base model answer one request over one shared cache."""
