@@ -8,7 +8,7 @@ from tests.training.conftest import Write, sample, task
 from zoo.errors import NotFoundError, RefusedError, SpecError
 from zoo.prompts import Invocation, Prompter
 from zoo.specs.release import Position
-from zoo.training.dataset import encode, read_dataset, split
+from zoo.training.dataset import Sample, encode, read_dataset, split
 
 GOOD = sample("hello", "yes")
 
@@ -135,3 +135,52 @@ def test_truncation_never_cuts_the_invocation_or_the_answer(
     with pytest.raises(RefusedError) as caught:
         encode(samples, prompter, invocation, name="d", max_tokens=needed - 1, truncate="left")
     assert caught.value.code == "ZD003"
+
+
+def test_a_contracts_rewriter_sees_the_whole_sample_and_renders_what_inference_does(
+    write: Write, prompter: Prompter, invocation: Invocation
+) -> None:
+    asked = [{"title": "t", "text": "the passage"}]
+    path = write([sample("question", "yes", documents=asked, arguments={"n": 2})])
+
+    def rewrite(one: Sample) -> list[dict[str, str]]:
+        passage = {"role": "user", "content": one.documents[0]["text"] * one.arguments["n"]}
+        return [passage, *one.messages]
+
+    (found,) = encode(
+        read_dataset(path).samples, prompter, invocation, name="d", max_tokens=400, rewrite=rewrite
+    )
+    said = [{"role": "user", "content": "the passagethe passage"}, {"role": "user", "content": "question"}]
+    (expected,) = prompter.prompts([said], invocation)
+    assert (found.prefix, found.lead) == (expected.prefix, expected.suffix)
+
+
+@pytest.mark.parametrize("more", [{"documents": [{"text": "x"}]}, {"arguments": {"n": 1}}])
+def test_documents_and_arguments_are_not_dropped_where_nothing_places_them(
+    write: Write, prompter: Prompter, invocation: Invocation, more: dict[str, Any]
+) -> None:
+    samples = read_dataset(write([sample("question", "yes", **more)])).samples
+    with pytest.raises(SpecError, match="line 1 has documents or arguments") as caught:
+        encode(samples, prompter, invocation, name="d", max_tokens=400)
+    assert caught.value.code == "ZD001"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"adapter": 3}, "`adapter`"),
+        ({"documents": ["x"]}, "`documents`"),
+        ({"arguments": []}, "`arguments`"),
+    ],
+)
+def test_the_other_fields_have_their_forms(write: Write, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=said) as caught:
+        read_dataset(write([sample("question", "yes", **more)]))
+    assert caught.value.code == "ZD001"
+
+
+def test_documents_tell_prompts_apart_when_no_group_is_given(write: Write) -> None:
+    one, two, three = read_dataset(
+        write([sample("q", "yes", documents=[{"text": t}]) for t in "ab"] + [sample("q", "yes")])
+    ).samples
+    assert len({one.group, two.group, three.group}) == 3

@@ -93,7 +93,7 @@ def test_without_steps_that_help_the_relabelled_weights_stay(
     ruinous = replace(
         SETTINGS,
         recipe=replace(
-            SETTINGS.recipe, steps=6, learning_rate=2.0, warmup=0, decay="constant", clip=1e9, check_every=6
+            SETTINGS.recipe, steps=6, learning_rate=50.0, warmup=0, decay="constant", clip=1e9, check_every=6
         ),
     )
     done = recover(

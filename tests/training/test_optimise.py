@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from zoo.errors import UsageError, VerdictError
-from zoo.training.optimise import Optimised, Recipe, Task, optimise
+from zoo.training import checkpoint, optimisers
+from zoo.training.optimise import Look, Optimised, Recipe, Task, optimise
 
 POINTS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5], [-2.0, 1.0]])
 RECIPE = Recipe(steps=12, batch=3, micro_batch=3, learning_rate=0.1, warmup=3, check_every=4, save_every=2)
@@ -109,8 +110,11 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path, stop_at: in
             raise StopError
         return ((vector - POINTS[list(rows)]) ** 2).sum()
 
+    def score() -> float:
+        return -float(((vector.detach() - POINTS) ** 2).sum())
+
     with pytest.raises(StopError):
-        fit(work=tmp_path / "work", parameters={"vector": vector}, loss=loss)
+        fit(work=tmp_path / "work", parameters={"vector": vector}, loss=loss, score=score)
     again, reached = fit(work=tmp_path / "work")
     assert again == expected
     assert torch.equal(reached, wanted)
@@ -128,3 +132,83 @@ def test_a_run_with_other_settings_is_refused_and_says_which(
         fit(recipe, tmp_path / "work", identity=identity)
     assert caught.value.code == "ZD004"
     assert key in caught.value.message
+
+
+def test_patience_ends_a_run_after_so_many_looks_without_a_better_score() -> None:
+    scores = iter([0.0, 5.0, 1.0, 2.0, 9.0])
+    recipe = replace(RECIPE, steps=40, check_every=2, patience=2)
+    done, _ = fit(recipe, score=lambda: next(scores))
+    assert (len(done.losses), done.best_step) == (6, 2)
+    assert [step for step, _ in done.looks] == [0, 2, 4, 6]
+
+    scores = iter([0.0, 5.0, 1.0, 9.0, 1.0, 1.0, 99.0])
+    longer, _ = fit(recipe, score=lambda: next(scores))
+    assert (len(longer.losses), longer.best_step) == (10, 6)
+
+
+def test_equal_first_numbers_are_decided_by_the_next_and_every_value_is_kept() -> None:
+    looks = iter([(0.5, -3.0), (0.5, -1.0), (0.5, -2.0), (0.4, 0.0)])
+    done, _ = fit(
+        score=lambda: Look(rank=(pair := next(looks)), values={"accuracy": pair[0], "loss": -pair[1]})
+    )
+    assert (done.best_step, done.best_score) == (4, 0.5)
+    assert done.looks[2] == (8, {"accuracy": 0.5, "loss": 2.0})
+
+
+FACTORS = torch.Generator().manual_seed(3)
+INPUTS, WANTED = torch.randn(6, 7, generator=FACTORS), torch.randn(6, 5, generator=FACTORS)
+
+
+def fit_factors(
+    optimizer: optimisers.Name, work: Path | None = None, stop_at: int = 99
+) -> tuple[Optimised, list[Tensor]]:
+    """A LoRA of rank 2, fitted to six points; stops before its loss is asked for the `stop_at`th time."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = Parameter(torch.randn(2, 7, generator=generator)), Parameter(torch.zeros(5, 2))
+    left = iter(range(stop_at))
+
+    def loss(rows: Sequence[int]) -> Tensor:
+        if next(left, None) is None:
+            raise StopError
+        return ((INPUTS[list(rows)] @ a.T @ b.T - WANTED[list(rows)]) ** 2).sum()
+
+    def score() -> float:
+        return -float(((INPUTS @ a.T @ b.T - WANTED) ** 2).sum().detach())
+
+    task = Task(
+        parameters={"x.lora_A.default.weight": a, "x.lora_B.default.weight": b},
+        samples=6, tokens=[1] * 6, loss=loss, score=score, identity={},
+    )  # fmt: skip
+    done = optimise(
+        task, replace(RECIPE, optimizer=optimizer, steps=9, learning_rate=0.02, ratio=4.0), work=work
+    )
+    return done, [a.detach(), b.detach()]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lora+", "lora-fa", "lora-rite"])
+@pytest.mark.parametrize("stop_at", [3, 7])
+def test_every_optimiser_resumes_exactly(tmp_path: Path, optimizer: optimisers.Name, stop_at: int) -> None:
+    expected, wanted = fit_factors(optimizer)
+    assert expected.best_score > -float((WANTED**2).sum())
+    with pytest.raises(StopError):
+        fit_factors(optimizer, tmp_path / "work", stop_at)
+    again, reached = fit_factors(optimizer, tmp_path / "work")
+    assert again == expected
+    assert all(torch.equal(one, other) for one, other in zip(reached, wanted, strict=True))
+
+
+def test_control_a_resume_without_the_optimisers_state_would_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = fit_factors("lora-rite")
+    with pytest.raises(StopError):
+        fit_factors("lora-rite", tmp_path / "work", 7)
+    load = checkpoint.load
+
+    def forgetful(*args: Any, optimizer: Any, **more: Any) -> Any:
+        found = load(*args, optimizer=optimizer, **more)
+        optimizer.state.clear()
+        return found
+
+    monkeypatch.setattr("zoo.training.checkpoint.load", forgetful)
+    assert fit_factors("lora-rite", tmp_path / "work")[0].losses != expected.losses

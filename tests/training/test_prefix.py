@@ -15,10 +15,13 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from tests.training.conftest import Write, task
 from zoo.models import BaseModel, load_model
-from zoo.peft_model import attach, forward
+from zoo.peft_model import attach
 from zoo.prompts import Invocation, Prompter
+from zoo.training import packed, padded
 from zoo.training.dataset import Encoded, encode, read_dataset
-from zoo.training.prefix import PrefixStore, answer_logits, common_length
+from zoo.training.prefix import PrefixStore, answer_logits, answer_loss
+from zoo.training.segments import Tree
+from zoo.training.tiers import Budget
 
 TOLERANCE = 1e-5
 ROWS = [0, 1, 2, 3, 4, 5]
@@ -95,29 +98,66 @@ def test_control_an_adapted_prefix_has_other_gradients(model: PeftModel, samples
     assert largest_difference(plain, expected) > 1e-2
 
 
-def test_control_an_activation_one_token_late_has_other_gradients(
+def test_control_an_adapter_that_is_off_has_other_gradients(
     model: PeftModel, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(*args: object, offsets: list[int | None], **more: object) -> Tensor:
-        shifted = [n - 1 if n else n for n in offsets]
-        return forward(*args, offsets=shifted, **more)  # type: ignore[arg-type]
-
+    """The first token of the invocation runs in the prefix, as the base."""
     expected = gradients(model, full_pass(model, samples, ROWS))
-    monkeypatch.setattr("zoo.training.prefix.forward", late)
-    assert largest_difference(gradients(model, cached(PrefixStore(model, samples), ROWS)), expected) > 1e-2
+    late = [
+        replace(s, prefix=(*s.prefix, s.lead[0]), lead=s.lead[1:]) for s in samples
+    ]  # what follows is the same text, activated one token late
+    assert largest_difference(gradients(model, cached(PrefixStore(model, late), ROWS)), expected) > 1e-2
 
 
 def test_control_positions_that_ignore_the_prefix_have_other_gradients(
     model: PeftModel, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def from_zero(*args: object, position_ids: Tensor | None = None, **more: object) -> Tensor:
-        if position_ids is not None:
-            position_ids = position_ids - position_ids[:, :1]
-        return forward(*args, position_ids=position_ids, **more)  # type: ignore[arg-type]
-
     expected = gradients(model, full_pass(model, samples, ROWS))
-    monkeypatch.setattr("zoo.training.prefix.forward", from_zero)
-    assert largest_difference(gradients(model, cached(PrefixStore(model, samples), ROWS)), expected) > 1e-3
+    line = packed._line
+
+    def from_zero(*given: Any) -> tuple[Tensor, Tensor]:
+        ids, positions = line(*given)
+        return ids, positions - positions[:, :1]
+
+    store = PrefixStore(model, samples)
+    store.fill()
+    monkeypatch.setattr(packed, "_line", from_zero)
+    assert largest_difference(gradients(model, cached(store, ROWS)), expected) > 1e-3
+
+
+def test_the_loss_is_that_of_the_logits(model: PeftModel, samples: list[Encoded]) -> None:
+    store = PrefixStore(model, samples)
+    assert float(answer_loss(store, ROWS).detach()) == pytest.approx(
+        float(cached(store, ROWS).detach()), rel=1e-6
+    )
+
+
+def test_without_the_interface_rows_run_padded_and_come_to_the_same(
+    model: PeftModel, samples: list[Encoded]
+) -> None:
+    expected = gradients(model, full_pass(model, samples, ROWS))
+    store = PrefixStore(model, samples)
+    assert store.packable
+    store.__dict__["packable"] = False  # a base whose attention is its own
+
+    assert largest_difference(gradients(model, cached(store, ROWS)), expected) <= TOLERANCE
+
+
+def test_control_padding_that_is_seen_would_show(
+    model: PeftModel, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gradients(model, full_pass(model, samples, ROWS))
+    joined = padded.joined
+
+    def seen(*given: Any) -> tuple[Any, Tensor]:
+        cache, mask = joined(*given)
+        return cache, torch.ones_like(mask)
+
+    store = PrefixStore(model, samples)
+    store.__dict__["packable"] = False
+    store.fill()
+    monkeypatch.setattr(padded, "joined", seen)
+    assert largest_difference(gradients(model, cached(store, ROWS)), expected) > 1e-2
 
 
 def test_an_adapted_store_is_the_plain_lora(
@@ -150,17 +190,18 @@ def test_a_base_pass_is_the_base_model(
             torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-4)
 
 
+def stored(store: PrefixStore) -> list[Tensor]:
+    return [entry.flat for path in store.entries(ROWS) for entry in path]
+
+
 def test_steps_do_not_change_the_store(model: PeftModel, samples: list[Encoded]) -> None:
     store = PrefixStore(model, samples)
     store.fill()
-    before = {row: [(k.clone(), v.clone()) for k, v in store._layers(row)] for row in ROWS}
+    before = [tensor.clone() for tensor in stored(store)]
     first = [x.detach() for x in answer_logits(store, ROWS)]
     again = [x.detach() for x in answer_logits(store, ROWS)]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    for row in ROWS:
-        for (keys, values), (old_keys, old_values) in zip(store._layers(row), before[row], strict=True):
-            assert torch.equal(keys, old_keys)
-            assert torch.equal(values, old_values)
+    assert all(torch.equal(a, b) for a, b in zip(stored(store), before, strict=True))
 
 
 def test_a_budget_keeps_less_says_so_and_computes_the_same(model: PeftModel, samples: list[Encoded]) -> None:
@@ -174,10 +215,34 @@ def test_a_budget_keeps_less_says_so_and_computes_the_same(model: PeftModel, sam
     tight = PrefixStore(model, samples, budget_bytes=everything.kept_bytes // 2)
     tight.fill(told)
     assert 0 < tight.kept_bytes <= everything.kept_bytes // 2
-    # beyond the budget a prefix is run alone, not from its neighbour's: another shape, rounded otherwise
+    # what is run together follows from the prefixes alone, so what is recomputed is the same to the last bit
     for a, b in zip(answer_logits(everything, ROWS), answer_logits(tight, ROWS), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        assert torch.equal(a, b)
     assert "recomputed" in notes[-1]
+
+
+def test_the_disk_takes_what_memory_does_not(
+    model: PeftModel, samples: list[Encoded], tmp_path: Path
+) -> None:
+    everything = PrefixStore(model, samples)
+    everything.fill()
+    half = everything.kept_bytes // 2
+    folder = tmp_path / "kv"
+    folder.mkdir()
+    tiered = PrefixStore(model, samples, budget=Budget(host=half, disk=1 << 30, folder=folder))
+    tiered.fill()
+    tiered.prefetch(ROWS)
+
+    assert 0 < tiered.tiers.used["host"] <= half
+    assert tiered.tiers.used["host"] + tiered.tiers.used["disk"] == everything.kept_bytes
+    assert "in host" in tiered.note()
+    assert "in disk" in tiered.note()
+    assert "recomputed" not in tiered.note()
+    for a, b in zip(answer_logits(everything, ROWS), answer_logits(tiered, ROWS), strict=True):
+        assert torch.equal(a, b)
+    assert list(folder.rglob("*.safetensors"))
+    del tiered
+    assert not list(folder.iterdir())
 
 
 def test_a_sliding_window_shorter_than_a_prefix_is_batched_right() -> None:
@@ -208,32 +273,34 @@ def tensors(cache: Any) -> list[Tensor]:
     return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
 
 
-def test_neighbours_share_what_they_have_in_common(model: PeftModel, samples: list[Encoded]) -> None:
-    assert common_length((1, 2, 3), (1, 2, 4, 5)) == 2
-    assert common_length((1, 2), (1, 2, 3)) == 2
-    assert common_length((), (1,)) == 0
-    first = samples[0].prefix
+def test_what_prefixes_have_in_common_is_held_once(model: PeftModel, samples: list[Encoded]) -> None:
+    long = samples[0].prefix * 3
+    assert len(long) > 32
     related = [
-        replace(samples[0], prefix=prefix) for prefix in (first, (*first[:-2], 7, 9), first, first[:3], ())
+        replace(samples[0], prefix=prefix)
+        for prefix in (long, (*long[:-2], 7, 9), long, long[:20], (*long, 8, 8, 8), ())
     ]
-
     for adapted in (False, True):
         shared = PrefixStore(model, related, adapted=adapted)
         shared.fill()
-        for row, one in enumerate(related):
-            alone, _ = PrefixStore(model, [one], adapted=adapted).batch([0])
-            found, _ = shared.batch([row])
-            for mine, other in zip(tensors(found), tensors(alone), strict=True):
+        alone = [PrefixStore(model, [one], adapted=adapted) for one in related]
+        for row, one in enumerate(alone):
+            one.fill()
+            if not related[row].prefix:
+                continue
+            found, reference = shared.batch([row])[0], one.batch([0])[0]
+            for mine, other in zip(tensors(found), tensors(reference), strict=True):
                 torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+        assert shared.kept_bytes < sum(one.kept_bytes for one in alone) / 2
+        assert "tokens shared" in shared.note()
 
 
 def test_control_a_prefix_shared_beyond_the_common_part_would_show(
-    model: PeftModel, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
+    model: PeftModel, samples: list[Encoded]
 ) -> None:
-    monkeypatch.setattr("zoo.training.prefix.common_length", lambda first, second: len(second))
     changed = replace(samples[0], prefix=(7, *samples[0].prefix[1:]))
     store = PrefixStore(model, [samples[0], changed])
-    store.fill()
+    store.__dict__["tree"] = Tree(segments=store.tree.segments[:1], ends=[0, 0])
 
     alone, _ = PrefixStore(model, [changed]).batch([0])
     found, _ = store.batch([1])

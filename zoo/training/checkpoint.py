@@ -5,7 +5,7 @@ either the last state or the one before.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from zoo.staging import staged_folder
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
-    from torch.optim import Optimizer
 
-FORMAT = 1
+    from zoo.training.optimisers import Steps
+
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +27,17 @@ class Checkpoint:
     """Where a run stood.
 
     Attributes:
-        step: optimiser steps done.
-        losses: mean loss of every step so far, nats a token.
-        best: the score of the best weights so far, and the step they are from.
+        losses: mean loss of every step so far, nats a token; as many as there were steps.
+        looks: every look at the validation data: the step, and what was seen.
+        rank: the score of the best weights so far, compared from the first number on.
+        best_step: the step they are from.
         settings: what the run was started with; a resumed run must have the same.
     """
 
-    step: int
-    losses: list[float]
-    best: tuple[float, int]
+    losses: Sequence[float]
+    looks: Sequence[tuple[int, Mapping[str, float]]]
+    rank: tuple[float, ...]
+    best_step: int
     settings: Mapping[str, Any]
 
 
@@ -44,7 +47,7 @@ def save(
     *,
     parameters: Mapping[str, "Parameter"],
     best: Mapping[str, "Tensor"],
-    optimizer: "Optimizer",
+    optimizer: "Steps",
 ) -> None:
     """Writes a checkpoint, replacing the one in `folder`.
 
@@ -63,9 +66,11 @@ def save(
         tensors[f"best/{name}"] = tensor.cpu().contiguous()
     document = {
         "format": FORMAT,
-        "step": checkpoint.step,
-        "losses": checkpoint.losses,
-        "best": list(checkpoint.best),
+        "step": len(checkpoint.losses),
+        "losses": list(checkpoint.losses),
+        "looks": [[step, dict(values)] for step, values in checkpoint.looks],
+        "rank": list(checkpoint.rank),
+        "best_step": checkpoint.best_step,
         "settings": dict(checkpoint.settings),
         "threads": torch.get_num_threads(),
     }
@@ -92,7 +97,7 @@ def load(
     settings: Mapping[str, Any],
     *,
     parameters: Mapping[str, "Parameter"],
-    optimizer: "Optimizer",
+    optimizer: "Steps",
 ) -> tuple[Checkpoint, dict[str, "Tensor"]] | None:
     """Restores weights, optimiser and random state from a checkpoint, if there is one.
 
@@ -137,11 +142,14 @@ def load(
             parameters[name].data.copy_(tensor)
         else:
             field, _, name = name.partition("/")
-            # AdamW keeps its step count on the host, its moments beside the weights
+            # the step count is kept on the host, moments beside the weights
             device = "cpu" if field == "step" else parameters[name].device
             optimizer.state[parameters[name]][field] = tensor.to(device)
-    score, at = document["best"]
     found = Checkpoint(
-        step=document["step"], losses=document["losses"], best=(score, at), settings=document["settings"]
+        losses=document["losses"],
+        looks=[(step, values) for step, values in document["looks"]],
+        rank=tuple(document["rank"]),
+        best_step=document["best_step"],
+        settings=document["settings"],
     )
     return found, best

@@ -2,10 +2,10 @@
 
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from zoo.errors import NotFoundError, RefusedError, SpecError
 from zoo.prompts import Invocation, Prompt, Prompter
@@ -14,7 +14,7 @@ from zoo.provenance import sha256_bytes
 MAX_FILE_BYTES = 4_000_000_000
 MAX_LINE_BYTES = 4_000_000
 ROLES = ("system", "developer", "user", "assistant", "tool", "document")
-KEYS = {"messages", "answer", "group"}
+KEYS = {"messages", "answer", "group", "adapter", "documents", "arguments"}
 RENDER_BATCH = 256  # one sandbox process renders so many prompts, far below its limit on output
 Truncation = Literal["error", "left"]
 
@@ -29,12 +29,22 @@ class Sample:
         answer: what the model shall say after the invocation.
         group: samples of one group never straddle training and held-out data; a digest of the messages when
             not given, so that the same prompt never stands on both sides.
+        adapter: whose answer it is, where several are trained on one file; else empty.
+        documents: of the request, for a `Rewrite`.
+        arguments: values of the contract's instruction, for a `Rewrite`.
     """
 
     line: int
     messages: tuple[dict[str, str], ...]
     answer: str
     group: str
+    adapter: str = ""
+    documents: tuple[Mapping[str, Any], ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+# the messages that the model reads of a sample: the rewriter of the adapter's I/O contract
+Rewrite = Callable[[Sample], Sequence[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +82,8 @@ def read_dataset(path: Path) -> Dataset:
     """Reads a JSONL file whole.
 
     Each line is an object with `messages` (a list of `role` and `content`), `answer` (a string), and
-    optionally `group` (a string). Empty lines are passed over.
+    optionally `group` and `adapter` (strings), `documents` (a list of objects) and `arguments` (an object).
+    Empty lines are passed over.
 
     Raises:
         NotFoundError: no such file.
@@ -93,13 +104,16 @@ def read_dataset(path: Path) -> Dataset:
     return Dataset(name=path.name, samples=samples, sha256=sha256_bytes(content))
 
 
-def split(samples: Sequence[Sample], *, held_out: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+def split(
+    samples: Sequence[Sample], *, held_out: float, seed: int, groups: Collection[str] = ()
+) -> tuple[list[Sample], list[Sample]]:
     """Splits samples by group into a training and a held-out part.
 
     Args:
         samples: in file order; both parts keep it.
         held_out: share of the groups that is held out, at least one group when above 0.
         seed: of the draw.
+        groups: that are drawn from; those of the samples when left out.
 
     Returns:
         (training, held out).
@@ -107,14 +121,14 @@ def split(samples: Sequence[Sample], *, held_out: float, seed: int) -> tuple[lis
     Raises:
         SpecError: ZD002, a part would be empty.
     """
-    groups = sorted({sample.group for sample in samples})
-    count = max(1, round(held_out * len(groups))) if held_out > 0 else 0
-    chosen = set(random.Random(seed).sample(groups, min(count, len(groups))))
+    pool = sorted(groups or {sample.group for sample in samples})
+    count = max(1, round(held_out * len(pool))) if held_out > 0 else 0
+    chosen = set(random.Random(seed).sample(pool, min(count, len(pool))))
     inside = [sample for sample in samples if sample.group not in chosen]
     outside = [sample for sample in samples if sample.group in chosen]
     if not inside:
         raise SpecError(
-            f"holding out {held_out:.0%} of {len(groups)} groups leaves nothing to train on",
+            f"holding out {held_out:.0%} of {len(pool)} groups leaves nothing to train on",
             hint="give more samples, or held-out data of its own with --eval-data",
             code="ZD002",
         )
@@ -129,6 +143,7 @@ def encode(
     name: str,
     max_tokens: int,
     truncate: Truncation = "error",
+    rewrite: Rewrite | None = None,
 ) -> list[Encoded]:
     """Renders and tokenises samples.
 
@@ -142,17 +157,20 @@ def encode(
         name: the file's name, for messages.
         max_tokens: longest sample in tokens.
         truncate: `error` refuses a longer sample; `left` cuts its context, never invocation or answer.
+        rewrite: of the adapter's I/O contract; None renders a sample's messages as they are.
 
     Raises:
+        SpecError: ZD001, a sample has documents or arguments, and there is no contract to put them in place.
         RefusedError: ZI004 (invocation missing) or ZD003 (too long), naming file and line.
     """
     from zoo.specs.release import InvocationSpec
 
     spec = InvocationSpec(text=invocation.text, position=invocation.position)
+    messages = [_rewritten(sample, rewrite, name) for sample in samples]
     texts = [
         text
-        for begin in range(0, len(samples), RENDER_BATCH)
-        for text in prompter.texts([s.messages for s in samples[begin : begin + RENDER_BATCH]], spec)
+        for begin in range(0, len(messages), RENDER_BATCH)
+        for text in prompter.texts(messages[begin : begin + RENDER_BATCH], spec)
     ]
     encoded = []
     for sample, text in zip(samples, texts, strict=True):
@@ -183,6 +201,14 @@ def _fit(
     return Encoded(line=line, prefix=prefix[max(0, excess) :], lead=prompt.suffix, answer=answer)
 
 
+def _rewritten(sample: Sample, rewrite: Rewrite | None, name: str) -> Sequence[Mapping[str, str]]:
+    if rewrite:
+        return rewrite(sample)
+    if sample.documents or sample.arguments:
+        raise _broken(name, sample.line, "has documents or arguments, and no io.yaml says where they go")
+    return sample.messages
+
+
 def _sample(raw: bytes, line: int, name: str) -> Sample:
     if len(raw) > MAX_LINE_BYTES:
         raise _broken(name, line, f"is longer than {MAX_LINE_BYTES:,} bytes")
@@ -194,14 +220,25 @@ def _sample(raw: bytes, line: int, name: str) -> Sample:
         case {"messages": [_, *_] as messages, "answer": str(answer)} if answer.strip():
             if unknown := sorted(document.keys() - KEYS):  # a misspelt `group` would leak unseen
                 raise _broken(name, line, f"has an unknown key {unknown[0]!r}")
-            group = document.get("group", sha256_bytes(json.dumps(messages, sort_keys=True).encode()))
-            if not isinstance(group, str):
-                raise _broken(name, line, "has a `group` that is not a string")
+            documents, arguments = document.get("documents", []), document.get("arguments", {})
+            asked = json.dumps([messages, documents] if documents else messages, sort_keys=True)
+            group = document.get("group", sha256_bytes(asked.encode()))
+            adapter = document.get("adapter", "")
+            for key, value in (("group", group), ("adapter", adapter)):
+                if not isinstance(value, str):
+                    raise _broken(name, line, f"has a `{key}` that is not a string")
+            if not isinstance(documents, list) or not all(isinstance(one, dict) for one in documents):
+                raise _broken(name, line, "has `documents` that are not a list of objects")
+            if not isinstance(arguments, dict):
+                raise _broken(name, line, "has `arguments` that are not an object")
             return Sample(
                 line=line,
                 messages=tuple(_message(message, name, line) for message in messages),
                 answer=answer,
                 group=group,
+                adapter=adapter,
+                documents=tuple(documents),
+                arguments=arguments,
             )
     raise _broken(name, line, "wants `messages` (a list) and `answer` (a string that is not empty)")
 

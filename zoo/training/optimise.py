@@ -4,19 +4,21 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.errors import VerdictError
 from zoo.progress import Progress, silent
-from zoo.training import checkpoint
+from zoo.training import checkpoint, optimisers
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
-    from torch.optim import Optimizer
+
+    from zoo.training.optimisers import Steps
+    from zoo.training.tracking import Tracker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +29,24 @@ class Recipe:
         steps: optimiser steps.
         batch: samples a step.
         micro_batch: samples run at once; gradients are accumulated over a step, weighted by tokens.
-        learning_rate: of AdamW at its highest.
+        optimizer: see `zoo.training.optimisers`.
+        ratio: B's learning rate as a multiple of A's, for lora+ alone.
+        learning_rate: at its highest; for lora+ A's.
         warmup: steps of linear warm-up.
         decay: of the learning rate after it, to 0 at the last step, or none.
         clip: gradient norm limit.
-        weight_decay: AdamW's.
+        weight_decay: decoupled.
         seed: of the order of samples and of new weights.
         check_every: steps between two looks at the score; the best weights are kept.
+        patience: looks in a row without a better score after which a run ends; 0 runs to the last step.
         save_every: steps between two checkpoints.
     """
 
     steps: int
     batch: int = 16
     micro_batch: int = 16
+    optimizer: optimisers.Name = "adamw"
+    ratio: float = optimisers.PLUS_RATIO
     learning_rate: float = 1e-3
     warmup: int = 10
     decay: Literal["cosine", "constant"] = "cosine"
@@ -47,6 +54,7 @@ class Recipe:
     weight_decay: float = 0.0
     seed: int = 0
     check_every: int = 10
+    patience: int = 0
     save_every: int = 20
 
     def rate(self, step: int) -> float:
@@ -68,24 +76,44 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at validation data saw.
+
+    Attributes:
+        rank: compared from the first number on; higher is better.
+        values: by name, for people, plots and trackers; the first is the one that is named.
+    """
+
+    rank: tuple[float, ...]
+    values: Mapping[str, float]
+
+    @classmethod
+    def of(cls, score: "float | Look") -> "Look":
+        """A plain score as a look."""
+        return score if isinstance(score, Look) else cls(rank=(score,), values={"score": score})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What is optimised.
 
     Attributes:
-        parameters: trained, by name, float32.
+        parameters: by name, float32; those that require gradients are trained.
         samples: how many there are to draw from.
         tokens: of each sample, how many carry loss.
         loss: sum of the losses of some samples' tokens, a scalar that carries gradients.
         score: how good the present weights are on validation data, higher is better.
-        identity: what a resumed run must agree on, besides the recipe.
+        identity: what a resumed run must agree on, besides the recipe; JSON values.
+        prefetch: told which samples come next, while others run.
     """
 
     parameters: Mapping[str, "Parameter"]
     samples: int
     tokens: Sequence[int]
     loss: Callable[[Sequence[int]], "Tensor"]
-    score: Callable[[], float]
+    score: Callable[[], float | Look]
     identity: Mapping[str, Any]
+    prefetch: Callable[[Sequence[int]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,18 +121,53 @@ class Optimised:
     """What a run ended with.
 
     Attributes:
-        losses: mean loss of each step, nats a token.
+        losses: mean loss of each step, nats a token; fewer than the recipe's steps when it ended early.
         best_step: the step whose weights scored best; 0 is the start.
-        best_score: their score.
+        best_score: the first number of their rank.
+        looks: every look at the score: the step, and what was seen.
     """
 
     losses: Sequence[float]
     best_step: int
     best_score: float
+    looks: Sequence[tuple[int, Mapping[str, float]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """Where a run stands."""
+
+    losses: list[float] = field(default_factory=list)
+    looks: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    rank: tuple[float, ...] = (-math.inf,)
+    at: int = 0
+    best: dict[str, "Tensor"] = field(default_factory=dict)
+
+    def look(self, step: int, score: "float | Look", parameters: Mapping[str, "Parameter"]) -> None:
+        seen = Look.of(score)
+        self.looks.append((step, seen.values))
+        if not self.best or seen.rank > self.rank:
+            self.rank, self.at, self.best = seen.rank, step, _copy(parameters)
+
+    def exhausted(self, patience: int) -> bool:
+        return 0 < patience <= sum(step > self.at for step, _ in self.looks)
+
+    def note(self, speed: float) -> str:
+        name, value = next(iter(dict(self.looks)[self.at].items()))
+        return (
+            f"loss {self.losses[-1]:.4f}, best {name} {value:.4f} at step {self.at}, "
+            f"{speed:,.0f} answer tokens/s"
+        )
 
 
 def optimise(
-    task: Task, recipe: Recipe, *, work: Path | None = None, label: str = "train", progress: Progress = silent
+    task: Task,
+    recipe: Recipe,
+    *,
+    work: Path | None = None,
+    label: str = "train",
+    tracker: "Tracker | None" = None,
+    progress: Progress = silent,
 ) -> Optimised:
     """Optimises a task's parameters in place and leaves the best-scoring weights in them.
 
@@ -114,54 +177,92 @@ def optimise(
         work: folder for checkpoints; an unfinished run in it is resumed and gives the losses of an
             uninterrupted one. None keeps nothing.
         label: the stage's name for progress.
+        tracker: told each step's loss and each look's values.
         progress: told about each step.
 
     Raises:
         VerdictError: ZD005, no gradient at the first step, or a loss that is not finite.
-        UsageError: ZD004, `work` holds a run with other settings.
+        UsageError: ZD004, `work` holds a run with other settings; ZD006, see `optimisers.make`.
     """
     import torch
 
     torch.manual_seed(recipe.seed)
-    optimizer = torch.optim.AdamW(task.parameters.values(), lr=0.0, weight_decay=recipe.weight_decay)
+    trained = optimisers.freeze(task.parameters, recipe.optimizer)
+    optimizer = optimisers.make(
+        task.parameters,
+        recipe.optimizer,
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+        ratio=recipe.ratio,
+    )
     settings = {**asdict(recipe), **task.identity}
-    found = work and checkpoint.load(work, settings, parameters=task.parameters, optimizer=optimizer)
-    if found:
-        state, best = found
-        losses, (score, at) = list(state.losses), state.best
-    else:
-        losses, score, at = [], task.score(), 0
-        best = _copy(task.parameters)
+    course = _resume(work, settings, trained, optimizer) or _Course()
+    if not course.looks:
+        course.look(0, task.score(), trained)
+    if tracker:
+        tracker.begin(len(course.losses))
     begin, seen = time.monotonic(), 0
-    for step in range(len(losses) + 1, recipe.steps + 1):
+    for step in range(len(course.losses) + 1, recipe.steps + 1):
         rows = recipe.rows(step, task.samples)
-        losses.append(_step(task, recipe, optimizer, step, rows))
+        course.losses.append(_step(task, recipe, optimizer, step, rows))
         seen += sum(task.tokens[row] for row in rows)
-        if step % recipe.check_every == 0 or step == recipe.steps:
-            now = task.score()
-            if now > score:
-                score, at, best = now, step, _copy(task.parameters)
+        if looked := step % recipe.check_every == 0 or step == recipe.steps:
+            course.look(step, task.score(), trained)
+        if tracker:
+            values = {f"validation/{name}": value for name, value in course.looks[-1][1].items()}
+            now = {"train/loss": course.losses[-1], "train/rate": recipe.rate(step)}
+            tracker.log(step, {**now, **(values if looked else {})})
+        progress(label, done=step, total=recipe.steps, note=course.note(seen / (time.monotonic() - begin)))
+        if looked and course.exhausted(recipe.patience):
+            break
         if work and step % recipe.save_every == 0 and step < recipe.steps:
-            state = checkpoint.Checkpoint(step=step, losses=losses, best=(score, at), settings=settings)
-            checkpoint.save(work, state, parameters=task.parameters, best=best, optimizer=optimizer)
-        speed = seen / (time.monotonic() - begin)
-        note = f"loss {losses[-1]:.4f}, best {score:.4f} at step {at}, {speed:,.0f} answer tokens/s"
-        progress(label, done=step, total=recipe.steps, note=note)
-    for name, parameter in task.parameters.items():
-        parameter.data.copy_(best[name])
-    return Optimised(losses=losses, best_step=at, best_score=score)
+            _save(work, course, settings, trained, optimizer)
+    for name, parameter in trained.items():
+        parameter.data.copy_(course.best[name])
+    return Optimised(losses=course.losses, best_step=course.at, best_score=course.rank[0], looks=course.looks)
 
 
-def _step(task: Task, recipe: Recipe, optimizer: "Optimizer", step: int, rows: Sequence[int]) -> float:
-    import torch
+def _save(
+    work: Path,
+    course: _Course,
+    settings: Mapping[str, Any],
+    trained: Mapping[str, "Parameter"],
+    optimizer: "Steps",
+) -> None:
+    state = checkpoint.Checkpoint(
+        losses=course.losses, looks=course.looks, rank=course.rank, best_step=course.at, settings=settings
+    )
+    checkpoint.save(work, state, parameters=trained, best=course.best, optimizer=optimizer)
 
+
+def _resume(
+    work: Path | None,
+    settings: Mapping[str, Any],
+    trained: Mapping[str, "Parameter"],
+    optimizer: "Steps",
+) -> _Course | None:
+    found = work and checkpoint.load(work, settings, parameters=trained, optimizer=optimizer)
+    if not found:
+        return None
+    state, best = found
+    return _Course(
+        losses=list(state.losses), looks=list(state.looks), rank=state.rank, at=state.best_step, best=best
+    )
+
+
+def _step(task: Task, recipe: Recipe, optimizer: "Steps", step: int, rows: Sequence[int]) -> float:
     tokens = sum(task.tokens[row] for row in rows)
     total = 0.0
-    for begin in range(0, len(rows), recipe.micro_batch):
-        loss = task.loss(rows[begin : begin + recipe.micro_batch]) / tokens
-        loss.backward()  # type: ignore[no-untyped-call]
+    parts = [rows[begin : begin + recipe.micro_batch] for begin in range(0, len(rows), recipe.micro_batch)]
+    following = recipe.rows(step + 1, task.samples)[: recipe.micro_batch]
+    for part, after in zip(parts, [*parts[1:], following], strict=True):
+        if task.prefetch:
+            task.prefetch(after)
+        loss = task.loss(part) / tokens
+        if loss.requires_grad:  # else nothing that is trained took part: the norm below is zero
+            loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-    norm = float(torch.nn.utils.clip_grad_norm_(task.parameters.values(), recipe.clip))
+    norm = optimisers.clip_gradients(optimizer, recipe.clip)
     if not math.isfinite(total) or not math.isfinite(norm):
         raise VerdictError(
             f"the loss or its gradient is not finite at step {step}", hint="lower --lr", code="ZD005"
@@ -172,8 +273,7 @@ def _step(task: Task, recipe: Recipe, optimizer: "Optimizer", step: int, rows: S
             hint="check the invocation and the target modules",
             code="ZD005",
         )
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.rate(step)
+    optimisers.set_rate(optimizer, recipe.rate(step))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zoo.errors import SpecError
 from zoo.prompts import Invocation, Prompter
-from zoo.training.dataset import Dataset, Encoded, Truncation, encode, read_dataset, split
+from zoo.training.dataset import Dataset, Encoded, Rewrite, Sample, Truncation, encode, read_dataset, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Parts:
         held_out: samples that are only measured on; never in the other two.
         sha256: digest of the data file.
         eval_sha256: digest of the file the held-out samples came from.
+        pooled: digests of all files whose groups were divided together with these.
     """
 
     train: Sequence[Encoded]
@@ -48,13 +49,14 @@ class Parts:
     held_out: Sequence[Encoded]
     sha256: str
     eval_sha256: str
+    pooled: Sequence[str] = ()
 
 
 def _check_apart(data: Dataset, evaluation: Dataset) -> None:
     """Refuses evaluation data that shares a prompt with the training data: it would not be held out."""
-    lines = {json.dumps(sample.messages, sort_keys=True): sample.line for sample in data.samples}
+    lines = {_prompt(sample): sample.line for sample in data.samples}
     for sample in evaluation.samples:
-        seen = lines.get(json.dumps(sample.messages, sort_keys=True))
+        seen = lines.get(_prompt(sample))
         if seen is not None:
             raise SpecError(
                 f"{evaluation.name}, line {sample.line} has the prompt of {data.name}, line {seen}: "
@@ -64,8 +66,21 @@ def _check_apart(data: Dataset, evaluation: Dataset) -> None:
             )
 
 
+def _prompt(sample: Sample) -> str:
+    return json.dumps([sample.messages, sample.documents, sample.arguments], sort_keys=True)
+
+
 def divide(
-    data: Path, prompter: Prompter, invocation: Invocation, settings: DataSettings, *, seed: int
+    data: Path,
+    prompter: Prompter,
+    invocation: Invocation,
+    settings: DataSettings,
+    *,
+    seed: int,
+    adapter: str = "",
+    eval_adapter: str = "",
+    pooled: Sequence[Path] = (),
+    rewrite: Rewrite | None = None,
 ) -> Parts:
     """Reads, divides and encodes a data file.
 
@@ -75,21 +90,30 @@ def divide(
         invocation: must occur in every prompt.
         settings: how.
         seed: of both draws.
+        adapter: whose lines are meant, in files whose lines say it; empty where they must not.
+        eval_adapter: the same of the evaluation data.
+        pooled: files whose groups are divided together, so that several adapters hold out the same ones.
+        rewrite: of the adapter's I/O contract.
 
     Raises:
         NotFoundError: no such file.
         SpecError: ZD001 or ZD002, the data breaks its form or is too little.
         RefusedError: ZI004 or ZD003, naming the line whose prompt lacks the invocation or is too long.
     """
-    dataset = read_dataset(data)
+    files = {path: read_dataset(path) for path in dict.fromkeys((data, *pooled))}
+    dataset = _of_adapter(files[data], adapter)
+    everything = [sample for file in files.values() for sample in file.samples]
     if settings.eval_data:
-        evaluation = read_dataset(settings.eval_data)
+        evaluation = _of_adapter(read_dataset(settings.eval_data), eval_adapter)
         inside, outside = list(dataset.samples), list(evaluation.samples)
         _check_apart(dataset, evaluation)
     else:
         evaluation = dataset
-        inside, outside = split(dataset.samples, held_out=settings.held_out, seed=seed)
-    train, validation = split(inside, held_out=settings.validation, seed=seed + 1)
+        groups = {sample.group for sample in everything}
+        inside, outside = split(dataset.samples, held_out=settings.held_out, seed=seed, groups=groups)
+        everything, _ = split(everything, held_out=settings.held_out, seed=seed)
+    groups = {sample.group for sample in everything}
+    train, validation = split(inside, held_out=settings.validation, seed=seed + 1, groups=groups)
     if settings.max_samples:
         train = train[: settings.max_samples]
     encoded = [
@@ -100,6 +124,7 @@ def divide(
             name=name,
             max_tokens=settings.max_tokens,
             truncate=settings.truncate,
+            rewrite=rewrite,
         )
         for part, name in ((train, dataset.name), (validation, dataset.name), (outside, evaluation.name))
     ]
@@ -109,4 +134,21 @@ def divide(
         held_out=encoded[2],
         sha256=dataset.sha256,
         eval_sha256=evaluation.sha256,
+        pooled=[file.sha256 for file in files.values()] if pooled else (),
     )
+
+
+def _of_adapter(data: Dataset, adapter: str) -> Dataset:
+    """The samples of one adapter; without a name no line may have one."""
+    for sample in data.samples:
+        if bool(sample.adapter) is not bool(adapter):
+            what = "lacks `adapter`" if adapter else f"is of the adapter {sample.adapter!r}"
+            raise SpecError(
+                f"{data.name}, line {sample.line} {what}",
+                code="ZD001",
+                hint="with --adapters every line of a common file says whose it is, without it none does",
+            )
+    samples = tuple(sample for sample in data.samples if sample.adapter == adapter)
+    if not samples:
+        raise SpecError(f"{data.name} holds no samples of the adapter {adapter!r}", code="ZD001")
+    return Dataset(name=data.name, samples=samples, sha256=data.sha256)

@@ -2,31 +2,34 @@
 
 An aLoRA never touches the tokens before its invocation, so their keys and values are the base model's and
 carry no gradient: running the suffix on them gives the gradients of the full pass. The same code runs the
-plain LoRA, whose prefix is adapted: `adapted_prefix=True` is how the teacher of a distillation reads.
+plain LoRA, whose prefix is adapted: `adapted=True` is how the teacher of a distillation reads.
 Source: arXiv 2504.12397, section 3; the equality with PEFT's full pass is tested.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UndecidedError
-from zoo.peft_model import forward
 from zoo.progress import Progress, silent
 from zoo.training.dataset import Encoded
+from zoo.training.entry import Entry
+from zoo.training.segments import Tree, tree_of
+from zoo.training.tiers import Budget, Tiers
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
     from transformers import DynamicCache
 
-    Layers = list[tuple[Tensor, Tensor]]
+    from zoo.training.entry import Layers
+    from zoo.training.graphs import Graphs
 
-DEFAULT_BUDGET_BYTES = 6 << 30
 BATCH = 16  # rows of one pass without gradients
+PACK_TOKENS = 1024  # of prefixes run together
 
 
 class PrefixStore:
-    """Prefix KV by sample index; kept in host memory while a budget lasts, recomputed beyond it."""
+    """Prefix KV of samples, kept in tiers while their budget lasts and computed again beyond it."""
 
     def __init__(
         self,
@@ -34,7 +37,9 @@ class PrefixStore:
         samples: Sequence[Encoded],
         *,
         adapted: bool = False,
-        budget_bytes: int = DEFAULT_BUDGET_BYTES,
+        budget_bytes: int | None = None,
+        budget: Budget | None = None,
+        graphs: "Graphs | bool | None" = None,
     ) -> None:
         """Remembers what to compute; nothing is computed yet.
 
@@ -42,29 +47,85 @@ class PrefixStore:
             model: base and adapter.
             samples: whose prefixes.
             adapted: whether the adapter acts on the prefix: false is an aLoRA's view, true a plain LoRA's.
-            budget_bytes: host memory that kept prefixes may take.
+            budget_bytes: host memory that kept prefixes may take, and nothing else.
+            budget: of every tier. Neither: what is free when the first prefix is computed.
+            graphs: of recorded steps; False records none, else they are where a GPU and the base allow it.
         """
+        self._graphs = graphs
         self.model = model
         self.samples = samples
         self.adapted = adapted
-        self.budget_bytes = budget_bytes
-        self.kept_bytes = 0
-        self._kept: dict[int, Layers] = {}
-        self._scanned = 0
-        self._last: tuple[Sequence[int], Layers] | None = None
+        self._budget = Budget(host=budget_bytes) if budget_bytes is not None else budget
         self._device = next(model.parameters()).device
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes held in all tiers; what several samples begin with counts once."""
+        return sum(self.tiers.used.values())
+
+    @cached_property
+    def tiers(self) -> Tiers:
+        """Where prefixes are kept."""
+        return Tiers(self._device, self._budget or Budget.automatic(self._device))
+
+    @cached_property
+    def tree(self) -> Tree:
+        """What the prefixes have in common."""
+        return tree_of([sample.prefix for sample in self.samples])
+
+    @cached_property
+    def packable(self) -> bool:
+        """Whether rows run packed, without padding; else through transformers' own cache."""
+        from zoo.training.attention import packable
+
+        return packable(self.model.get_base_model())  # type: ignore[arg-type]  # PEFT says Module
+
     def fill(self, progress: Progress = silent) -> None:
-        """Computes prefixes in order until all are kept or the budget is used up, and says which."""
-        total = len(self.samples)
-        for index in range(total):
-            self._layers(index)
-            note = f"{self.kept_bytes / 2**20:,.0f} MiB"
-            if index not in self._kept:
-                note += f": the budget is full; {total - len(self._kept)} of {total} are recomputed"
-                progress("prefix KV", done=total, total=total, note=note)
+        """Computes prefixes until all are kept or the budget is used up, and says where they are."""
+        total = len(self.tree.segments)
+        for pack in self._packs:
+            missing = [number for number in pack if number not in self.tiers]
+            if missing:
+                self._compute(pack, {})
+            full = any(number not in self.tiers for number in pack)
+            progress("prefix KV", done=total if full else len(self.tiers), total=total, note=self.note())
+            if full:
                 return
-            progress("prefix KV", done=index + 1, total=total, note=note)
+
+    def note(self) -> str:
+        """Where the prefixes are, for people."""
+        held = [f"{size / 2**20:,.0f} MiB in {tier}" for tier, size in self.tiers.used.items() if size]
+        tokens = [len(segment.ids) for segment in self.tree.segments]
+        each = sum(len(sample.prefix) for sample in self.samples)
+        lacking = sum(size for number, size in enumerate(tokens) if number not in self.tiers)
+        said = ", ".join(held) or "nothing kept"
+        if each > sum(tokens):
+            said += f"; {each - sum(tokens):,} of {each:,} tokens shared"
+        if lacking:
+            said += f"; {lacking:,} of {sum(tokens):,} tokens not kept: beyond the budget they are recomputed"
+        return said
+
+    def pieces(self, rows: Sequence[int]) -> "list[list[Layers]]":
+        """What each row's prefix consists of, keys and values on the device.
+
+        Args:
+            rows: sample indices.
+
+        Returns:
+            Per row, segment, and layer: keys and values `[kv_heads, tokens, head]`.
+        """
+        held = self.entries(rows)
+        # shared ones are cut into layers once
+        layers = {id(entry): entry.layers() for path in held for entry in path}
+        return [[layers[id(entry)] for entry in path] for path in held]
+
+    def entries(self, rows: Sequence[int]) -> list[list[Entry]]:
+        """The same, each segment in one block."""
+        paths = [self.tree.path(row) for row in rows]
+        found: dict[int, Entry] = {}
+        for number in sorted({number for path in paths for number in path}):
+            self._entry(number, found)
+        return [[found[number] for number in path] for path in paths]
 
     def batch(self, rows: Sequence[int]) -> tuple["DynamicCache", "Tensor"]:
         """A fresh cache of several prefixes, padded on the left, and its attention mask.
@@ -75,89 +136,78 @@ class PrefixStore:
         Returns:
             The cache, keys and values `[rows, kv_heads, longest, head]`, and int64 `[rows, longest]`.
         """
-        import torch
-        from torch.nn.functional import pad
-        from transformers import DynamicCache
+        from zoo.training.padded import joined
 
-        lengths = [len(self.samples[row].prefix) for row in rows]
-        longest = max(lengths)
-        device = self._device
-        cache = DynamicCache()
-        if longest:
-            stored = [self._layers(row) for row in rows]
-            for layer in range(len(stored[0])):
-                keys, values = (
-                    torch.cat(
-                        [
-                            pad(layers[layer][part], (0, 0, longest - length, 0))
-                            for layers, length in zip(stored, lengths, strict=True)
-                        ]
-                    ).to(device)
-                    for part in (0, 1)
-                )
-                cache.update(keys, values, layer)
-        mask = torch.tensor([[0] * (longest - n) + [1] * n for n in lengths], dtype=torch.int64)
-        return cache, mask.reshape(len(rows), longest).to(device)
+        return joined(self.pieces(rows), self._device)
 
-    def _layers(self, index: int) -> "Layers":
-        if index in self._kept:
-            return self._kept[index]
-        layers = self._compute(index)
-        size_bytes = sum(t.nbytes for pair in layers for t in pair)
-        if self.kept_bytes + size_bytes <= self.budget_bytes:
-            self._kept[index] = layers
-            self.kept_bytes += size_bytes
-        return layers
+    def recorded(
+        self, rows: Sequence[int], runs: Sequence[Sequence[int]], keep: Sequence[Sequence[int]]
+    ) -> "Tensor | None":
+        """Logits of rows with the adapter on, by a recorded step; None where steps are not recorded.
 
-    def _compute(self, index: int) -> "Layers":
-        import torch
-        from transformers import DynamicCache
+        Args:
+            rows: sample indices.
+            runs: token ids that continue their prefixes.
+            keep: per run, at which of its tokens.
+        """
+        if not self._graphs and (self._graphs is False or self._device.type != "cuda" or not self.packable):
+            return None
+        from zoo.training.graphs import Graphs, graphs_of
 
-        # an empty prefix still needs tensors of the right shape: one token is run and cut off again
-        ids = self.samples[index].prefix or (0,)
-        # without the base's config every layer keeps all tokens, also one with a sliding window: the mask
-        # hides what is out of its sight
-        cache, shared = DynamicCache(), 0
-        scanning = index == self._scanned
-        if scanning and self._last:
-            # neighbours often share a system prompt and a passage: their KV is the same up to the first
-            # token that differs. One token at least is run. Only on the first pass in order: what a sample's
-            # rounding depends on must not be the order in which a resumed run happens to ask for it.
-            before, layers = self._last
-            shared = min(common_length(before, ids), len(ids) - 1)
-            for number, (keys, values) in enumerate(layers if shared else []):
-                cache.update(
-                    keys[:, :, :shared].to(self._device), values[:, :, :shared].to(self._device), number
-                )
-        with torch.no_grad():
-            forward(
-                self.model,
-                torch.tensor([ids[shared:]], device=self._device),
-                offsets=[len(ids) if self.adapted else None],
-                cache=cache,
-                logits_to_keep=1,
-            )
-        found = [_cut(layer, len(ids)) for layer in cache.layers]
-        if scanning:
-            self._scanned, self._last = index + 1, (ids, found)
-        return found if self.samples[index].prefix else [(k[:, :, :0], v[:, :, :0]) for k, v in found]
+        graphs = self._graphs if isinstance(self._graphs, Graphs) else graphs_of(self.model)
+        if graphs is None:
+            return None
+        return graphs.logits(self.entries(rows), runs, keep, longest=self._longest)
 
+    def prefetch(self, rows: Sequence[int]) -> None:
+        """Begins to bring the prefixes of the next batch to the device while the present one runs."""
+        self.tiers.prefetch(sorted({number for row in rows for number in self.tree.path(row)}))
 
-def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences have in common from their start on."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
+    @cached_property
+    def _longest(self) -> int:
+        return max(len(sample.prefix) for sample in self.samples)
 
+    @cached_property
+    def _packs(self) -> list[list[int]]:
+        return self.tree.packs(PACK_TOKENS)
 
-def _cut(layer: Any, width: int) -> "tuple[Tensor, Tensor]":
-    """One layer's keys and values on the host; all `width` tokens must be there."""
-    keys = getattr(layer, "keys", None)
-    if keys is None or keys.shape[2] != width:
-        raise UndecidedError(
-            "this base keeps a recurrent state beside its KV cache: its prefixes cannot be stored",
-            hint="choose a base with attention in every layer",
-        )
-    return keys.cpu(), layer.values.cpu()
+    @cached_property
+    def _pack_of(self) -> dict[int, list[int]]:
+        return {number: pack for pack in self._packs for number in pack}
+
+    def _entry(self, number: int, found: dict[int, Entry]) -> Entry:
+        """A segment's keys and values, from `found`, the tiers, or computed; remembered in `found`."""
+        if number not in found:
+            if number in self.tiers:
+                found[number] = self.tiers.get(number)
+            else:
+                self._compute(self._pack_of[number], found)
+        return found[number]
+
+    def _compute(self, pack: Sequence[int], found: dict[int, Entry]) -> None:
+        """Runs a pack of segments on what is before them, and keeps what there is room for."""
+        segments = [self.tree.segments[number] for number in pack]
+        above, parent = [], segments[0].parent
+        while parent >= 0:
+            above.append(self._entry(parent, found).layers())
+            parent = self.tree.segments[parent].parent
+        before = above[::-1]
+        if self.packable:
+            from zoo.training import packed
+
+            runs = [segment.ids for segment in segments]
+            made = packed.record(self.model, runs, [before] * len(runs), adapted=self.adapted)
+        else:
+            from zoo.training import padded
+
+            made = [
+                Entry.of(padded.record(self.model, segment.ids, before, adapted=self.adapted))
+                for segment in segments
+            ]
+        for number, entry in zip(pack, made, strict=True):
+            if number not in self.tiers:
+                self.tiers.put(number, entry)
+            found[number] = entry
 
 
 def batches(samples: int) -> list[list[int]]:
@@ -187,24 +237,40 @@ def answer_logits(
 
     samples = [store.samples[row] for row in rows]
     wanted = [sample.answer for sample in samples] if answers is None else answers
+    joined = _logits(store, rows, wanted, adapted=adapted).float()
+    return list(torch.split(joined, [len(answer) for answer in wanted]))
+
+
+def answer_loss(store: PrefixStore, rows: Sequence[int]) -> "Tensor":
+    """The cross-entropy of the rows' own answers, summed over their tokens: a scalar that carries gradients.
+
+    Args:
+        store: prefixes; also says which samples.
+        rows: sample indices, one batch.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    wanted = [store.samples[row].answer for row in rows]
+    found = _logits(store, rows, wanted, adapted=True).float()
+    ids = torch.tensor([token for answer in wanted for token in answer], device=found.device)
+    return cross_entropy(found, ids, reduction="sum")
+
+
+def _logits(
+    store: PrefixStore, rows: Sequence[int], answers: Sequence[Sequence[int]], *, adapted: bool
+) -> "Tensor":
+    """Logits at the tokens before each answer token, `[answer tokens of all rows, vocabulary]`."""
+    way: Any
+    if store.packable:
+        from zoo.training import packed as way
+    else:
+        from zoo.training import padded as way
+    leads = [store.samples[row].lead for row in rows]
     # the last answer token predicts nothing that counts, so it is not run
-    suffixes = [sample.lead + tuple(answer[:-1]) for sample, answer in zip(samples, wanted, strict=True)]
-    cache, mask = store.batch(rows)
-    device, width = mask.device, max(map(len, suffixes))
-    ids = torch.tensor(
-        [[*suffix, *[suffix[-1]] * (width - len(suffix))] for suffix in suffixes], device=device
-    )
-    real = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in suffixes], device=device)
-    starts = mask.sum(dim=1, keepdim=True)
-    logits = forward(
-        store.model,
-        ids,
-        offsets=[width if adapted else None] * len(rows),
-        attention_mask=torch.cat([mask, real], dim=1),
-        position_ids=starts + torch.arange(width, device=device),
-        cache=cache,
-    )
-    return [
-        logits[row, len(sample.lead) - 1 : len(sample.lead) - 1 + len(answer)].float()
-        for row, (sample, answer) in enumerate(zip(samples, wanted, strict=True))
-    ]
+    runs = [lead + tuple(answer[:-1]) for lead, answer in zip(leads, answers, strict=True)]
+    keep = [range(len(lead) - 1, len(run)) for lead, run in zip(leads, runs, strict=True)]
+    if adapted and (recorded := store.recorded(rows, runs, keep)) is not None:
+        return recorded
+    found: Tensor = way.logits(store.model, runs, store.pieces(rows), keep, adapted=adapted)
+    return found

@@ -1,29 +1,27 @@
 """Training an activated LoRA from data to a release folder, on the base model's cached prefixes."""
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.converters.release_folder import write_release
-from zoo.evaluation.answers import accuracy, answer_all, choices, trivial_accuracy
 from zoo.models import DEFAULT, Dtype, load_model
 from zoo.progress import Progress, silent
-from zoo.provenance import package_versions
 from zoo.specs.document import check
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.specs.release import Position, ReleaseSpec
-from zoo.staging import check_target, staged_folder
+from zoo.staging import check_target
+from zoo.training import tracking
 from zoo.training.checkpoint import restore_threads
-from zoo.training.distil import PACKAGES, weights
-from zoo.training.optimise import Optimised, Task, optimise
+from zoo.training.fit import Run, Stores, fit, measure
+from zoo.training.initial import digest_a, initialise
+from zoo.training.outcome import write_outcome
 from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
-from zoo.training.prefix import PrefixStore, answer_logits, batches
+from zoo.training.record import training_record
+from zoo.training.work import claimed_work
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,28 +29,41 @@ class Trained:
     """A finished training.
 
     Attributes:
-        folder: the release folder.
+        folder: the release folder; of a plain LoRA an adapter folder.
         training: the record in its lock.
         behaviour: what was measured on held-out data.
         losses: mean loss of each step, nats a token.
+        looks: every look at validation data: the step, and what was seen.
+        plot: what became of the picture of its course: a path, or why there is none.
     """
 
     folder: Path
     training: TrainingRecord
     behaviour: BehaviourRecord
     losses: Sequence[float]
+    looks: Sequence[tuple[int, Mapping[str, float]]] = ()
+    plot: str = ""
 
     def lines(self) -> list[str]:
         """The result for people, a line a fact."""
         measured = ", ".join(f"{name} {share:.3f}" for name, share in self.behaviour.accuracy.items())
+        settings = self.training.settings
+        seen = ", ".join(
+            f"{name.replace('_', ' ')} {value:.4f}" for name, value in settings["validation"].items()
+        )
+        plain = settings["kind"] == "lora"
         return [
             f"written      {self.folder}",
             f"loss         {self.losses[0]:.4f} at step 1, {self.losses[-1]:.4f} at step {len(self.losses)}; "
-            f"kept step {self.training.settings['best_step']}",
+            f"kept step {settings['best_step']}",
+            f"validation   {seen}",
             f"accuracy     {measured} on {self.behaviour.samples} held-out samples"
             if measured
             else "accuracy     not measured: no held-out samples",
-            f"next         zoo validate {self.folder}",
+            f"plot         {self.plot}",
+            "next         compare it with an aLoRA: a plain LoRA is not published as one"
+            if plain
+            else f"next         zoo validate {self.folder}",
         ]
 
     def to_document(self) -> dict[str, Any]:
@@ -60,6 +71,7 @@ class Trained:
         return {
             "folder": str(self.folder),
             "losses": list(self.losses),
+            "looks": [{"step": step, **values} for step, values in self.looks],
             "training": self.training.model_dump(mode="json"),
             "behaviour": self.behaviour.model_dump(mode="json"),
         }
@@ -79,6 +91,7 @@ def train(
     settings: TrainSettings | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
+    tracker: tracking.Name | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Trains an aLoRA and writes its release folder.
@@ -99,44 +112,77 @@ def train(
         settings: see `TrainSettings`.
         device: torch device.
         dtype: of the base weights; the adapter is trained in float32.
+        tracker: an experiment tracker that is told the course.
         progress: told about each stage.
 
     Raises:
-        UsageError: `out` is not empty; ZM001, a name or version that `zoo.yaml` does not take; or ZD004, an
-            unfinished run has other settings.
+        UsageError: `out` is not empty; ZM001, a name or version that `zoo.yaml` does not take; ZD004, an
+            unfinished run has other settings; or ZD007, another run is at it.
+        MissingExtraError: the tracker is not installed.
         ZooError: see `plan_training` and `optimise`.
     """
     target = Path(out).absolute()
     check_target(target)
+    if tracker:
+        tracking.check_tracker(tracker)
     plan = plan_training(
         data, invocation_text=invocation_text, base=base, position=position, settings=settings
     )
     about = {"name": name, "version": version, "license": license, "description": description}
-    spec = _spec(plan, about, Path(data).name)
-    work = target.parent / f".{target.name}.training"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    model = new_adapter(plan, device=device, dtype=dtype)
-    restore_threads(work)
-    optimised = _optimise(model, plan, dtype=dtype, work=work, progress=progress)
-    behaviour = _measure(model, plan, progress)
-    training = _record(plan, optimised, dtype)
-    with staged_folder(target) as stage:
-        write_release(
-            stage,
-            weights=_folded(model, plan.settings),
-            rank=plan.settings.rank,
-            targets=plan.settings.targets,
-            spec=spec,
-            base=plan.base,
-            invocation_ids=plan.invocation.ids,
-            training=training,
-            behaviour=behaviour,
+    spec = release_spec(plan, about, Path(data).name)
+    run = Run(device=device, dtype=dtype, tracker=tracker, progress=progress)
+    with claimed_work(target) as work:
+        restore_threads(work)
+        model = new_adapter(plan, device=device, dtype=dtype)
+        return train_adapter(
+            model, plan, Stores.of(model, plan), spec=spec, target=target, work=work, run=run
         )
-    shutil.rmtree(work, ignore_errors=True)
-    return Trained(folder=target, training=training, behaviour=behaviour, losses=optimised.losses)
 
 
-def _spec(plan: TrainingPlan, about: Mapping[str, str], data: str) -> ReleaseSpec:
+def train_adapter(
+    model: "PeftModel",
+    plan: TrainingPlan,
+    stores: Stores,
+    *,
+    spec: ReleaseSpec,
+    target: Path,
+    work: Path,
+    run: Run,
+) -> Trained:
+    """Trains a fresh adapter on a model and writes its folder.
+
+    Args:
+        model: with the adapter that `new_adapter` made.
+        plan: what to train.
+        stores: its samples.
+        spec: the release's `zoo.yaml`.
+        target: the folder to make.
+        work: where checkpoints go.
+        run: where and how.
+    """
+    optimised = fit(model, plan, stores, name=target.name, folder=target.parent, work=work, run=run)
+    behaviour = measure(plan, stores, run.progress)
+    shared = {} if plan.settings.shared_a is None else {"shared_a_sha256": digest_a(model)}
+    training = training_record(plan, optimised, dtype=run.dtype, device=run.device, more=shared)
+    plot = write_outcome(
+        model, plan, optimised, spec=spec, target=target, training=training, behaviour=behaviour
+    )
+    return Trained(
+        folder=target,
+        training=training,
+        behaviour=behaviour,
+        losses=optimised.losses,
+        looks=optimised.looks,
+        plot=plot,
+    )
+
+
+def release_spec(plan: TrainingPlan, about: Mapping[str, str], data: str) -> ReleaseSpec:
+    """The `zoo.yaml` of a training.
+
+    Raises:
+        UsageError: ZM001, a name or version that it does not take.
+    """
     content = {
         **about,
         "base": plan.base.reference().model_dump(),
@@ -147,110 +193,20 @@ def _spec(plan: TrainingPlan, about: Mapping[str, str], data: str) -> ReleaseSpe
 
 
 def new_adapter(plan: TrainingPlan, *, device: str, dtype: Dtype) -> "PeftModel":
-    """The base model with a fresh aLoRA on it, its initial weights from the seed alone."""
+    """The base model with a fresh adapter on it, its initial weights from the seed (and the base) alone."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     settings = plan.settings
     torch.manual_seed(settings.recipe.seed)
+    plain = settings.kind == "lora"
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # annotated int, computed as a float
         target_modules=list(settings.targets),
-        alora_invocation_tokens=list(plan.invocation.ids),
+        alora_invocation_tokens=None if plain else list(plan.invocation.ids),
     )
     model = get_peft_model(load_model(plan.base, dtype=dtype, device=device), config)
+    initialise(model, settings.init, seed=settings.recipe.seed, shared_a=settings.shared_a)
     return model.eval()
-
-
-def _optimise(
-    model: "PeftModel", plan: TrainingPlan, *, dtype: Dtype, work: Path, progress: Progress
-) -> Optimised:
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    train, validation = PrefixStore(model, plan.parts.train), PrefixStore(model, plan.parts.validation)
-    train.fill(progress)
-
-    def losses(store: PrefixStore, rows: Sequence[int]) -> "Tensor":
-        return torch.stack(
-            [
-                cross_entropy(
-                    logits,
-                    torch.tensor(store.samples[row].answer, device=logits.device),
-                    reduction="sum",
-                )
-                for row, logits in zip(rows, answer_logits(store, rows), strict=True)
-            ]
-        ).sum()
-
-    def score() -> float:
-        with torch.no_grad():
-            total = sum(float(losses(validation, rows)) for rows in batches(len(plan.parts.validation)))
-        return -total / sum(len(sample.answer) for sample in plan.parts.validation)
-
-    task = Task(
-        parameters={name: p for name, p in model.named_parameters() if p.requires_grad},
-        samples=len(plan.parts.train),
-        tokens=[len(sample.answer) for sample in plan.parts.train],
-        loss=lambda rows: losses(train, rows),
-        score=score,
-        identity=_identity(plan, dtype),
-    )
-    return optimise(task, plan.settings.recipe, work=work, progress=progress)
-
-
-def _measure(model: "PeftModel", plan: TrainingPlan, progress: Progress) -> BehaviourRecord:
-    if not plan.parts.held_out:
-        return BehaviourRecord()
-    expected = [sample.answer for sample in plan.parts.held_out]
-    options = choices([*expected, *(sample.answer for sample in plan.parts.train)])
-    store = PrefixStore(model, plan.parts.held_out)
-    base = answer_all(store, options, adapted=False, label="base", progress=progress)
-    trained = answer_all(store, options, label="trained", progress=progress)
-    return BehaviourRecord(
-        status="measured",
-        data_sha256=plan.parts.eval_sha256,
-        samples=len(expected),
-        accuracy={"base": accuracy(base, expected), "trained": accuracy(trained, expected)},
-        trivial=trivial_accuracy(expected),
-    )
-
-
-def _folded(model: "PeftModel", settings: TrainSettings) -> dict[str, "Tensor"]:
-    scale = settings.alpha / settings.rank
-    return {name: tensor * scale if "lora_B" in name else tensor for name, tensor in weights(model).items()}
-
-
-def _identity(plan: TrainingPlan, dtype: Dtype) -> dict[str, object]:
-    options = asdict(plan.settings)
-    del options["recipe"]
-    options["targets"] = list(plan.settings.targets)
-    options["data"]["eval_data"] = plan.parts.eval_sha256
-    return {
-        **options,
-        "data_sha256": plan.parts.sha256,
-        "base": plan.base.id,
-        "base_weights": plan.base.revision or plan.base.weights_sha256,
-        "base_dtype": dtype,
-        "invocation": list(plan.invocation.ids),
-    }
-
-
-def _record(plan: TrainingPlan, optimised: Optimised, dtype: Dtype) -> TrainingRecord:
-    recipe = plan.settings.recipe
-    return TrainingRecord(
-        method="supervised",
-        data_sha256=plan.parts.sha256,
-        samples=len(plan.parts.train),
-        steps=recipe.steps,
-        seed=recipe.seed,
-        settings={
-            **_identity(plan, dtype),
-            "recipe": asdict(recipe),
-            "best_step": optimised.best_step,
-        },
-        final_loss=optimised.losses[-1],
-        versions=package_versions(PACKAGES),
-    )

@@ -1,0 +1,221 @@
+"""train-5: three epochs on SmolLM2-135M's 512-token prefixes, against PEFT + transformers' Trainer.
+
+Both begin with the base's files and the encoded samples and end with a saved adapter: loading, the pass over
+the prefixes, the steps and saving are timed, imports are not. The same samples in batches of the same size,
+the same number of steps, dtype and threads; every prompt has 512 tokens of real passages before the
+invocation, so the Trainer pads nothing, and no two prompts begin alike, so nothing is shared. Each arm runs
+in a process of its own, in turn; the ratio is that of the medians of processor time: on a machine that others
+use too, wall time says who else was there.
+
+Run: python -m tests.benchmarks.train_cpu [--samples 8] [--rounds 3] [--threads 1] [--dtype float32]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.child import run
+from tests.demo.relevance_data import INVOCATION, read_pairs
+from zoo.models import DEFAULT, load_model, resolve
+from zoo.prompts import Prompter
+from zoo.training.dataset import Encoded
+
+PREFIX = 512
+EPOCHS = 3
+BAR = 6.0
+RANK = 32
+TARGETS = ["q_proj", "k_proj", "v_proj"]
+ARMS = ("zoo", "trainer")
+
+
+def samples(count: int) -> list[Encoded]:
+    """Prompts of 512 tokens, passages that stand in no other prompt, and yes or no."""
+    prompter = Prompter(resolve(DEFAULT))
+    lead = prompter.encode(INVOCATION)
+    answers = [(*prompter.encode(word), 2) for word in ("yes", "no")]  # 2 ends a turn
+    found: list[Encoded] = []
+    text: tuple[int, ...] = ()
+    for passage, question in read_pairs(10_000):
+        text += prompter.encode(f"{passage}\n\n{question}\n")
+        if len(text) >= PREFIX:
+            answer = answers[len(found) % 2]
+            found.append(Encoded(line=len(found) + 1, prefix=text[:PREFIX], lead=lead, answer=answer))
+            text = ()
+        if len(found) == count:
+            return found
+    raise SystemExit(f"the passages make {len(found)} prompts of {PREFIX} tokens")
+
+
+def adapted(dtype: str) -> Any:
+    """The base with a fresh aLoRA."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = resolve(DEFAULT)
+    torch.manual_seed(0)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=RANK,
+        lora_alpha=2 * RANK,
+        target_modules=TARGETS,
+        alora_invocation_tokens=list(Prompter(base).encode(INVOCATION)),
+    )
+    return get_peft_model(load_model(base, dtype=dtype), config)  # type: ignore[arg-type]
+
+
+def by_zoo(given: list[Encoded], options: argparse.Namespace, out: Path) -> dict[str, float]:
+    """The engine and the loop of `zoo train`."""
+    from zoo.training.optimise import Recipe, Task, optimise
+    from zoo.training.prefix import PrefixStore, answer_loss
+
+    begin = time.perf_counter()
+    model = adapted(options.dtype).eval()
+    store = PrefixStore(model, given)
+    store.fill()
+    filled = time.perf_counter() - begin
+    task = Task(
+        parameters={name: p for name, p in model.named_parameters() if p.requires_grad},
+        samples=len(given),
+        tokens=[len(sample.answer) for sample in given],
+        loss=lambda rows: answer_loss(store, rows),
+        score=lambda: 0.0,  # neither arm evaluates
+        identity={},
+    )
+    steps = EPOCHS * len(given) // options.batch
+    recipe = Recipe(steps=steps, batch=options.batch, micro_batch=options.batch, warmup=1, check_every=steps)
+    losses = optimise(task, recipe).losses
+    model.save_pretrained(str(out), save_embedding_layers=False)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "prefixes": filled, "first": losses[0], "last": losses[-1]}
+
+
+def by_trainer(given: list[Encoded], options: argparse.Namespace, out: Path) -> dict[str, float]:
+    """PEFT and transformers' Trainer: whole prompts, labels on the answer alone."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    def collate(batch: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor([one[name] for one in batch]) for name in batch[0]}
+
+    begin = time.perf_counter()
+    model = adapted(options.dtype)
+    data = [
+        {
+            "input_ids": [*s.prefix, *s.lead, *s.answer],
+            "labels": [*[-100] * len(s.prefix + s.lead), *s.answer],
+            "attention_mask": [1] * len(s.prefix + s.lead + s.answer),
+        }
+        for s in given
+    ]
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=options.batch,
+        num_train_epochs=EPOCHS,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        warmup_steps=1,
+        lr_scheduler_type="cosine",
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    made: Any = Trainer
+    trainer = made(model=model, args=arguments, train_dataset=data, data_collator=collate)
+    trainer.train()
+    model.save_pretrained(str(out), save_embedding_layers=False)
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    return {"seconds": time.perf_counter() - begin, "first": losses[0], "last": losses[-1]}
+
+
+def arm(options: argparse.Namespace) -> None:
+    """One arm in this process; its figures as JSON on the last line of stdout."""
+    import torch
+    import transformers  # noqa: F401  # imports are not timed
+    from peft import LoraConfig, get_peft_model  # noqa: F401
+    from transformers import Trainer  # noqa: F401
+
+    torch.set_num_threads(options.threads)
+    given = samples(options.samples)
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.process_time()
+        found = (by_zoo if options.arm == "zoo" else by_trainer)(given, options, Path(folder) / "out")
+        found["cpu"] = time.process_time() - begin
+    print("\n" + json.dumps(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--arm", choices=ARMS)
+    parser.add_argument("--dry", action="store_true", help="record nothing")
+    options = parser.parse_args()
+    if options.arm:
+        arm(options)
+        return
+    command = [sys.executable, "-m", "tests.benchmarks.train_cpu", *sys.argv[1:], "--arm"]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
+    peaks: dict[str, float] = dict.fromkeys(ARMS, 0.0)
+    for _ in range(options.rounds):
+        for name in ARMS:
+            done = run([*command, name])
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            peaks[name] = max(peaks[name], done.peak_mib)
+            print(name, found[name][-1], f"{done.peak_mib:,.0f} MiB", flush=True)
+    report(found, peaks, options)
+
+
+def report(found: dict[str, list[dict[str, float]]], peaks: dict[str, float], options: Any) -> None:
+    """Puts the figure into the evidence."""
+
+    def median(name: str, what: str) -> float:
+        return statistics.median(one[what] for one in found[name])
+
+    ratio = median("trainer", "cpu") / median("zoo", "cpu")
+    value = {
+        "ratio": round(ratio, 2),
+        "ratio_of_wall_time": round(median("trainer", "seconds") / median("zoo", "seconds"), 2),
+        "seconds": {name: [round(one["seconds"], 1) for one in found[name]] for name in ARMS},
+        "cpu_seconds": {name: [round(one["cpu"], 1) for one in found[name]] for name in ARMS},
+        "of_it_prefixes": round(median("zoo", "prefixes"), 1),
+        "peak_mib": {name: round(peak) for name, peak in peaks.items()},
+        "load_average": round(os.getloadavg()[1], 1),  # above the number of cores, others slow both arms
+        "losses": {name: [round(found[name][0][end], 4) for end in ("first", "last")] for name in ARMS},
+    }
+    print(json.dumps(value, indent=2))
+    if options.dry:
+        return
+    from tests.benchmarks.evidence import record
+
+    record(
+        "train",
+        "train-5",
+        f"Three epochs over {options.samples} samples of {PREFIX} prefix tokens, SmolLM2-135M, "
+        f"{options.dtype}, batch {options.batch}: processor seconds from loading to the saved adapter",
+        value,
+        f"ratio of processor time >= {BAR:g}",
+        ratio >= BAR,
+        "PEFT + transformers Trainer on whole prompts, same samples, steps, dtype and threads",
+        "python -m tests.benchmarks.train_cpu",
+        note=f"{options.threads} threads; medians of {options.rounds} runs of each arm in turn; imports are "
+        "not timed; wall time depends on what else the machine does, processor time hardly: with one thread "
+        "they are the same on an idle machine; no prefixes are shared "
+        "and none is padded, which suits the Trainer best",
+    )
+
+
+if __name__ == "__main__":
+    main()

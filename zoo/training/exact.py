@@ -1,0 +1,181 @@
+"""Attention with gradients of rows of a few tokens on long stored prefixes, kernel by kernel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from zoo.training.node import node
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.training.entry import Layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a packed pass.
+
+    Attributes:
+        begin: where its tokens begin in the line.
+        end: where they end.
+        pieces: of its prefix, in order; each by layer, keys and values `[kv_heads, tokens, head]`.
+    """
+
+    begin: int
+    end: int
+    pieces: Sequence["Layers"] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How a layer attends.
+
+    Attributes:
+        scale: of the scores.
+        window: a token sees this many tokens, itself included; None is all of them.
+        softcap: scores are squashed to this by tanh; None leaves them.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+
+
+def run_rows(
+    query: "Tensor", key: "Tensor", value: "Tensor", rows: Sequence[Row], rule: Rule, layer: int
+) -> "Tensor":
+    """Attention of every row to its prefix and its own earlier tokens.
+
+    Args:
+        query: `[heads, tokens, head]`.
+        key: `[kv_heads, tokens, head]`; each serves as many neighbouring heads.
+        value: `[kv_heads, tokens, value head]`.
+        rows: which tokens belong together, and their prefixes.
+        rule: of this layer.
+        layer: which layer of the prefixes.
+
+    Returns:
+        `[heads, tokens, value head]` in the query's dtype; the softmax is computed in float32.
+    """
+    pieces = [
+        [visible(piece[layer], before, total, rule.window) for piece, before, total in _places(row)]
+        for row in rows
+    ]
+    spans = [(row.begin, row.end) for row in rows]
+    # one node of the graph for a whole layer: one for each operation would cost more than they do
+    found: Tensor = node(_attend, _attend_back)(query, key, value, spans, pieces, rule)
+    return found
+
+
+def visible(
+    piece: "tuple[Tensor, Tensor]", before: int, total: int, window: int | None
+) -> "tuple[Tensor, Tensor, int]":
+    """What a window lets a row see of one piece of its prefix: keys, values, the first key's distance.
+
+    Args:
+        piece: keys and values `[kv_heads, tokens, head]`.
+        before: tokens of the prefix before this piece.
+        total: tokens of the prefix.
+        window: see `Rule`.
+
+    Returns:
+        Views, and how far before the row's first token the first of them stands.
+    """
+    key, value = piece
+    hidden = 0 if window is None else min(key.shape[1], max(0, total - window + 1 - before))
+    return key[:, hidden:], value[:, hidden:], total - before - hidden
+
+
+def _attend(
+    ctx: Any,
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    spans: list[tuple[int, int]],
+    pieces: "list[list[tuple[Tensor, Tensor, int]]]",
+    rule: Rule,
+) -> "Tensor":
+    import torch
+
+    heads, tokens, _ = query.shape
+    groups = heads // key.shape[0]
+    scaled = (query * rule.scale).reshape(key.shape[0], groups, tokens, -1)
+    out = query.new_empty(key.shape[0], groups, tokens, value.shape[-1])
+    kept: list[Tensor] = []
+    for (begin, end), prefix in zip(spans, pieces, strict=True):
+        q, size = scaled[:, :, begin:end].flatten(1, 2), end - begin
+        own_k, own_v = key[:, begin:end], value[:, begin:end]
+        own = _scores(q, own_k, 0, size, Rule(scale=1.0, softcap=rule.softcap))
+        own = own + _causal(size, groups, rule.window, q.device)
+        scores = torch.cat([*(_scores(q, k, far, size, rule) for k, _, far in prefix), own], dim=-1)
+        chances = torch.softmax(scores, dim=-1).to(query.dtype)
+        kept.extend((chances, scores) if rule.softcap is not None else (chances,))
+        parts = torch.split(chances, [*(k.shape[1] for k, _, _ in prefix), size], dim=-1)
+        total = parts[-1] @ own_v
+        for part, (_, v, _) in zip(parts, prefix, strict=False):
+            total = torch.baddbmm(total, part, v)
+        out[:, :, begin:end] = total.view(total.shape[0], groups, size, -1)
+    ctx.save_for_backward(scaled, key, value, *kept)
+    ctx.spans, ctx.pieces, ctx.rule = spans, pieces, rule
+    return out.flatten(0, 1)
+
+
+def _attend_back(ctx: Any, *grads: "Tensor") -> "tuple[Tensor | None, ...]":
+    import torch
+
+    scaled, key, value, *kept = ctx.saved_tensors
+    groups, rule, rest = scaled.shape[1], ctx.rule, iter(kept)
+    wanted = grads[0].reshape(*scaled.shape[:3], -1)
+    grad_q, grad_k, grad_v = torch.empty_like(scaled), torch.empty_like(key), torch.empty_like(value)
+    for (begin, end), prefix in zip(ctx.spans, ctx.pieces, strict=True):
+        chances, size = next(rest), end - begin
+        q, wish = scaled[:, :, begin:end].flatten(1, 2), wanted[:, :, begin:end].flatten(1, 2)
+        own_k, own_v = key[:, begin:end], value[:, begin:end]
+        slope = torch.cat([*(wish @ v.mT for _, v, _ in prefix), wish @ own_v.mT], dim=-1).float()
+        slope = torch._softmax_backward_data(slope, chances.float(), -1, torch.float32)
+        if rule.softcap is not None:
+            # an unseen score is -inf and has no slope already
+            slope = slope * (1 - (next(rest) / rule.softcap).clamp(-1, 1).square())
+        slope = slope.to(scaled.dtype)
+        parts = torch.split(slope, [*(k.shape[1] for k, _, _ in prefix), size], dim=-1)
+        total = parts[-1] @ own_k
+        for part, (k, _, _) in zip(parts, prefix, strict=False):
+            total = torch.baddbmm(total, part, k)
+        grad_q[:, :, begin:end] = total.view(total.shape[0], groups, size, -1)
+        grad_k[:, begin:end] = parts[-1].mT @ q  # the heads of a group are summed by the product
+        grad_v[:, begin:end] = chances[..., -size:].mT @ wish
+    return (grad_q * rule.scale).flatten(0, 1), grad_k, grad_v, None, None, None
+
+
+def _places(row: Row) -> "list[tuple[Any, int, int]]":
+    """A row's pieces with the tokens before each and those of all."""
+    sizes = [piece[0][0].shape[1] for piece in row.pieces]
+    total = sum(sizes)
+    return [(piece, sum(sizes[:index]), total) for index, piece in enumerate(row.pieces)]
+
+
+def _scores(q: "Tensor", k: "Tensor", far: int, size: int, rule: Rule) -> "Tensor":
+    """Scores of one row's tokens on one piece, float32, -inf where the window ends before."""
+    import torch
+
+    scores = (q @ k.mT).float()
+    if rule.softcap is not None:
+        scores = rule.softcap * torch.tanh(scores / rule.softcap)
+    if rule.window is None or far + size <= rule.window:
+        return scores
+    here = torch.arange(size, device=q.device)[:, None] + far
+    unseen = here - torch.arange(k.shape[1], device=q.device)[None] >= rule.window
+    return scores.masked_fill(unseen.repeat(q.shape[1] // size, 1), -torch.inf)
+
+
+@lru_cache(maxsize=32)
+def _causal(size: int, groups: int, window: int | None, device: Any) -> "Tensor":
+    """What is added to a row's scores on its own tokens, float32 `[groups * size, size]`."""
+    import torch
+
+    here = torch.arange(size, device=device)
+    distance = here[:, None] - here[None]
+    unseen = distance < 0 if window is None else (distance < 0) | (distance >= window)
+    return torch.zeros(size, size, device=device).masked_fill_(unseen, -torch.inf).repeat(groups, 1)

@@ -1,0 +1,108 @@
+"""Passes over rows of different lengths that stand in one line, each continuing its stored prefix."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UndecidedError
+from zoo.training.adapted import everywhere
+from zoo.training.attention import Pass, Stopped, packed
+from zoo.training.entry import Entry, Recorder
+from zoo.training.exact import Row
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+
+    from zoo.training.entry import Layers
+
+
+def record(
+    model: "PeftModel",
+    runs: Sequence[Sequence[int]],
+    pieces: "Sequence[Sequence[Layers]]",
+    *,
+    adapted: bool,
+) -> list[Entry]:
+    """Keys and values of some runs of tokens, without gradients; nothing after the last layer's is computed.
+
+    Args:
+        model: base and adapter.
+        runs: token ids, none empty.
+        pieces: per run, what it continues.
+        adapted: whether the adapter acts.
+
+    Returns:
+        One entry a run.
+
+    Raises:
+        UndecidedError: the base does not attend in its last layer.
+    """
+    import torch
+
+    base: Any = model.get_base_model()
+    rows = _rows(runs, pieces)
+    last = base.config.get_text_config(decoder=True).num_hidden_layers - 1
+    made = Recorder([(row.begin, row.end) for row in rows], last + 1)
+    given = Pass(rows=rows, keep=made.add, last=last)
+    ids, positions = _line(runs, rows, next(base.parameters()).device)
+    with torch.no_grad(), everywhere(model, on=adapted), packed(base, given):
+        try:
+            base(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1)
+        except Stopped:
+            pass
+        else:
+            raise UndecidedError(f"{type(base).__name__} does not attend in layer {last}")
+    return made.entries()
+
+
+def logits(
+    model: "PeftModel",
+    runs: Sequence[Sequence[int]],
+    pieces: "Sequence[Sequence[Layers]]",
+    keep: Sequence[Sequence[int]],
+    *,
+    adapted: bool,
+) -> "Tensor":
+    """Logits at some tokens of some runs; the vocabulary is read for these alone.
+
+    Args:
+        model: base and adapter.
+        runs: token ids, none empty.
+        pieces: per run, what it continues.
+        keep: per run, at which of its tokens.
+        adapted: whether the adapter acts.
+
+    Returns:
+        `[kept tokens, vocabulary]` in the model's dtype, run after run.
+    """
+    import torch
+
+    base: Any = model.get_base_model()
+    rows = _rows(runs, pieces)
+    device = next(base.parameters()).device
+    ids, positions = _line(runs, rows, device)
+    places = torch.tensor(
+        [row.begin + place for row, kept in zip(rows, keep, strict=True) for place in kept], device=device
+    )
+    with everywhere(model, on=adapted), packed(base, Pass(rows=rows)):
+        output = base(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=places)
+    found: Tensor = output.logits[0]
+    return found
+
+
+def _rows(runs: Sequence[Sequence[int]], pieces: "Sequence[Sequence[Layers]]") -> list[Row]:
+    found, begin = [], 0
+    for ids, before in zip(runs, pieces, strict=True):
+        found.append(Row(begin=begin, end=begin + len(ids), pieces=before))
+        begin += len(ids)
+    return found
+
+
+def _line(runs: Sequence[Sequence[int]], rows: Sequence[Row], device: Any) -> "tuple[Tensor, Tensor]":
+    """Token ids and positions, int64 `[1, tokens]`."""
+    import torch
+
+    starts = [sum(piece[0][0].shape[1] for piece in row.pieces) for row in rows]
+    ids = [token for run in runs for token in run]
+    positions = [start + i for start, run in zip(starts, runs, strict=True) for i in range(len(run))]
+    return torch.tensor([ids], device=device), torch.tensor([positions], device=device)

@@ -1,0 +1,237 @@
+"""Several adapters trained on shared conversations: what their prompts begin with is run once for all.
+
+Each adapter is trained as it would be alone, with its own draw of samples, its own best step and its own
+checkpoints; only the base model and the stored prefixes are shared. Which groups are held out is drawn once
+over all data, so that no adapter is measured on a conversation that another's training has seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError
+from zoo.models import DEFAULT, Dtype
+from zoo.progress import Progress, silent
+from zoo.specs.release import Position
+from zoo.staging import check_target
+from zoo.training import tracking
+from zoo.training.checkpoint import restore_threads
+from zoo.training.fit import Run, Stores
+from zoo.training.initial import initialise
+from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
+from zoo.training.prefix import PrefixStore
+from zoo.training.share import StorePart
+from zoo.training.train import Trained, new_adapter, release_spec, train_adapter
+from zoo.training.work import claimed_work
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from zoo.training.dataset import Encoded
+
+MARK = "{adapter}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeveralPlans:
+    """What would be trained.
+
+    Attributes:
+        plans: by adapter name, in the order they are trained.
+    """
+
+    plans: Mapping[str, TrainingPlan]
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Prefix tokens of all training samples, and how many of them are run."""
+        from zoo.training.segments import tree_of
+
+        prefixes = [sample.prefix for plan in self.plans.values() for sample in plan.parts.train]
+        return sum(map(len, prefixes)), sum(len(segment.ids) for segment in tree_of(prefixes).segments)
+
+    def lines(self) -> list[str]:
+        """The plans for people, a line a fact."""
+        every, run = self.tokens
+        each = [f"{name}: {line}" for name, plan in self.plans.items() for line in plan.lines()]
+        return [*each, f"shared       {run:,} of {every:,} prefix tokens are run, the others are the same"]
+
+    def to_document(self) -> dict[str, Any]:
+        """The plans as plain data."""
+        every, run = self.tokens
+        return {
+            "adapters": {name: plan.to_document() for name, plan in self.plans.items()},
+            "prefix_tokens": every,
+            "prefix_tokens_run": run,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeveralTrained:
+    """Finished trainings.
+
+    Attributes:
+        adapters: by name; one that an earlier run had finished is not among them.
+        finished: names of those.
+    """
+
+    adapters: Mapping[str, Trained]
+    finished: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """The results for people, a line a fact."""
+        kept = [f"{name}: finished before" for name in self.finished]
+        return [*kept, *(f"{name}: {line}" for name, done in self.adapters.items() for line in done.lines())]
+
+    def to_document(self) -> dict[str, Any]:
+        """The results as plain data."""
+        return {
+            "adapters": {name: done.to_document() for name, done in self.adapters.items()},
+            "finished": list(self.finished),
+        }
+
+
+def plan_several(
+    data: Path | str,
+    names: Sequence[str],
+    *,
+    invocation_text: str,
+    base: str = DEFAULT,
+    position: Position = Position.AFTER_PROMPT,
+    settings: TrainSettings | None = None,
+) -> SeveralPlans:
+    """Reads, splits and tokenises the data of several adapters; no torch.
+
+    Args:
+        data: one JSONL whose lines have `adapter`, or a name with `{adapter}` in it: a file an adapter.
+        names: of the adapters.
+        invocation_text: what activates each; `{adapter}` stands for its name.
+        base: what `zoo.models.resolve` takes.
+        position: where the invocation stands.
+        settings: of every adapter.
+
+    Raises:
+        UsageError: ZD006, a name given twice, or a plain LoRA.
+        ZooError: see `plan_training`.
+    """
+    settings = settings or TrainSettings()
+    if len(set(names)) < len(names):
+        raise UsageError("--adapters has a name twice", hint="each names one adapter", code="ZD006")
+    if settings.kind == "lora":
+        raise UsageError(
+            "plain LoRAs act on the prefix, so several cannot share it",
+            hint="train them one by one, or with --kind alora",
+            code="ZD006",
+        )
+    paths = {name: Path(str(data).replace(MARK, name)) for name in names}
+    pooled = tuple(dict.fromkeys(paths.values()))
+    plans = {
+        name: plan_training(
+            paths[name],
+            invocation_text=invocation_text.replace(MARK, name),
+            base=base,
+            position=position,
+            settings=_own(settings, name),
+            adapter="" if len(pooled) > 1 else name,
+            eval_adapter="" if MARK in str(settings.data.eval_data) else name,
+            pooled=pooled,
+        )
+        for name in names
+    }
+    return SeveralPlans(plans=plans)
+
+
+def train_several(
+    data: Path | str,
+    out: Path | str,
+    names: Sequence[str],
+    *,
+    about: Mapping[str, str],
+    device: str = "cpu",
+    dtype: Dtype = "float32",
+    tracker: tracking.Name | None = None,
+    progress: Progress = silent,
+    **what: Any,
+) -> SeveralTrained:
+    """Trains several aLoRAs on shared prefixes and writes a release folder for each.
+
+    A killed run is resumed by calling it again with the same arguments: adapters whose folder is there are
+    finished and left alone.
+
+    Args:
+        data: see `plan_several`.
+        out: folder in which the release folders are made, each by its adapter's name.
+        names: of the adapters.
+        about: version, license and description of every release.
+        device: torch device.
+        dtype: of the base weights.
+        tracker: an experiment tracker.
+        progress: told about each stage.
+        what: the other arguments of `plan_several`.
+
+    Raises:
+        ZooError: see `plan_several` and `train`.
+    """
+    root = Path(out).absolute()
+    if tracker:
+        tracking.check_tracker(tracker)
+    plans = plan_several(data, names, **what).plans
+    specs = {
+        name: release_spec(plan, {**about, "name": name}, Path(str(data).replace(MARK, name)).name)
+        for name, plan in plans.items()
+    }
+    with claimed_work(root) as work:
+        done = [name for name in names if (root / name / "zoo.lock.json").is_file()]
+        for name in (left := [name for name in names if name not in done]):
+            check_target(root / name)
+            restore_threads(work / name)
+        trained: dict[str, Trained] = {}
+        model = new_adapter(plans[names[0]], device=device, dtype=dtype)
+        # of all adapters, finished ones too: what is packed together decides how sums are rounded
+        stores = shared_stores(model, plans)
+        for name in left:
+            plan = plans[name]
+            settings = plan.settings
+            initialise(model, settings.init, seed=settings.recipe.seed, shared_a=settings.shared_a)
+            run = Run(device=device, dtype=dtype, tracker=tracker, progress=_named(progress, name))
+            trained[name] = train_adapter(
+                model, plan, stores[name], spec=specs[name], target=root / name, work=work / name, run=run
+            )
+    return SeveralTrained(adapters=trained, finished=done)
+
+
+def shared_stores(model: "PeftModel", plans: Mapping[str, TrainingPlan]) -> dict[str, Stores]:
+    """The stores of several plans, each a part of one store over the samples of all."""
+
+    def parts(samples: "Mapping[str, Sequence[Encoded]]") -> dict[str, PrefixStore]:
+        whole = PrefixStore(model, [sample for part in samples.values() for sample in part])
+        found: dict[str, PrefixStore] = {}
+        begin = 0
+        for name, part in samples.items():
+            found[name] = StorePart(whole, begin, begin + len(part))
+            begin += len(part)
+        return found
+
+    train = parts({name: plan.parts.train for name, plan in plans.items()})
+    validation = parts({name: plan.parts.validation for name, plan in plans.items()})
+    held_out = parts({name: plan.parts.held_out for name, plan in plans.items()})
+    return {
+        name: Stores(train=train[name], validation=validation[name], held_out=held_out[name])
+        for name in plans
+    }
+
+
+def _own(settings: TrainSettings, name: str) -> TrainSettings:
+    """Settings whose evaluation data is this adapter's."""
+    if settings.data.eval_data is None:
+        return settings
+    path = Path(str(settings.data.eval_data).replace(MARK, name))
+    return replace(settings, data=replace(settings.data, eval_data=path))
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    def told(stage: str, *, done: int, total: int, note: str = "") -> None:
+        progress(f"{name}, {stage}", done=done, total=total, note=note)
+
+    return told
