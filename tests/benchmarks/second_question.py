@@ -28,6 +28,7 @@ from tests.demo.relevance_data import INVOCATION, Sample, make, read_pairs
 from zoo.inference.shared_base import SharedBase
 from zoo.intrinsic import Answer, Intrinsic
 from zoo.models import load_model
+from zoo.training.parts import DataSettings
 from zoo.training.plan import TrainSettings
 from zoo.training.train import train
 
@@ -61,9 +62,13 @@ def trained(folder: Path) -> Path:
             files.append(WORK / f"{name}.jsonl")
             files[-1].write_text("".join(json.dumps(_as_json(one)) + "\n" for one in wanted))
         settings = TrainSettings.of(
-            steps=STEPS, batch=16, learning_rate=1e-3, seed=0, rank=RANK, targets=(), eval_data=files[1],
-            max_tokens=4096, truncate="error",
-        )  # fmt: skip
+            steps=STEPS,
+            batch=16,
+            learning_rate=1e-3,
+            seed=0,
+            rank=RANK,
+            data=DataSettings(eval_data=files[1]),
+        )
         train(files[0], folder, name="context-relevance", invocation_text=INVOCATION, settings=settings)
     (folder / "io.yaml").write_text(IO_YAML)
     return folder

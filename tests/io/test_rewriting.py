@@ -139,7 +139,8 @@ def test_a_bad_message_is_named() -> None:
     calling: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     assert rewrite(contract(), {"messages": [calling]})["messages"] == [calling]
     silent: dict[str, Any] = {"role": "assistant", "content": None}
-    for calls in ({}, {"tool_calls": []}, {"tool_calls": None}):
+    nothing: list[dict[str, Any]] = [{}, {"tool_calls": []}, {"tool_calls": None}]
+    for calls in nothing:
         refused("ZO100", "messages", 0, "content", request={"messages": [silent | calls]})
     refused("ZO100", "messages", 0, "tool_calls", request={"messages": [silent | {"tool_calls": 5}]})
 
