@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.io.specs import asked, contract, likelihood
 from zoo.errors import ContractError
 from zoo.io import conversation, rewrite
+from zoo.io.request import read_request
 from zoo.io.sentences import split
 
 DOCUMENTS = ("It rained. Boats came in.", "Night fell.")
@@ -287,3 +288,32 @@ def test_sentences_are_those_of_the_untrained_splitter(text: str) -> None:
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
     assert list(split(text)) == list(PunktSentenceTokenizer().span_tokenize(text))
+
+
+TURN = {"role": "user", "content": "Why? Because."}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"messages": [TURN]},
+        {"messages": [TURN, {**TURN, "name": "A"}], "temperature": 0.5, "tools": [{"type": "function"}]},
+        {"extra_body": {"documents": [{"text": "One. Two.", "other": "x"}], "top": [1]}, "messages": [TURN]},
+        {"messages": [TURN], "extra_body": {"documents": None}},
+        {"messages": [TURN], "extra_body": {"documents": []}, "model": None},
+        {"messages": [TURN], "extra_body": None},
+        {"messages": [{**TURN, "content": "Wärum? Därum."}], "extra_body": {}},
+        {"messages": [{**TURN, "parts": [1, {"a": None}]}]},
+    ],
+)
+def test_plain_records_are_read_as_any_mapping_is_and_share_nothing(request_: dict[str, Any]) -> None:
+    from types import MappingProxyType
+
+    before = copy.deepcopy(request_)
+    read = read_request(request_)
+    assert read == read_request(MappingProxyType(request_))
+    for message in read["messages"]:
+        message["content"] = "changed"
+    for document in (read.get("extra_body") or {}).get("documents") or []:
+        document["text"] = "changed"
+    assert request_ == before

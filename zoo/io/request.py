@@ -1,7 +1,7 @@
 """A chat-completions request, read: its messages and documents, copied and checked."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from zoo.errors import ContractError
 from zoo.io.json_value import Budget, copied
@@ -23,7 +23,7 @@ def read_request(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(request, Mapping):
         raise ContractError(f"a request of type {type(request).__name__}", code="ZO100")
-    read: dict[str, Any] = copied(request, (), Budget())
+    read = _copied(request)
     _check_messages(read.get("messages"))
     _check_objects(read.get("tools"), ("tools",))
     body = read.get("extra_body")
@@ -40,28 +40,60 @@ def viewed_request(request: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         ContractError: as `read_request`.
     """
-    if type(request) is dict and _is_plain(request.get("messages")):
-        body = request.get("extra_body")
-        documents = body.get("documents") if type(body) is dict else body
-        if documents is None or _is_plain(documents):
-            _check_messages(request["messages"])
-            return {
-                "messages": request["messages"],
-                "extra_body": {"documents": _documents(documents or [])},
-            }
-    return read_request(request)
+    parts = _plain_parts(request)
+    if parts is None:
+        return read_request(request)
+    messages, documents = parts
+    _check_messages(messages)
+    return {"messages": messages, "extra_body": {"documents": _documents(documents)}}
 
 
-def _is_plain(records: Any) -> bool:
-    """Whether these are a few records of short ASCII texts, in which nothing but their form can be wrong."""
+def _copied(request: Mapping[str, Any]) -> dict[str, Any]:
+    parts, budget = _plain_parts(request), Budget()
+    if parts is None:
+        copy: dict[str, Any] = copied(request, (), budget)
+        return copy
+    messages, documents = parts
+    rest = {key: item for key, item in request.items() if key not in ("messages", "extra_body")}
+    read: dict[str, Any] = copied(rest, (), budget)
+    read["messages"] = [dict(message) for message in messages]
+    if "extra_body" in request:
+        body = request["extra_body"]
+        if body is not None:
+            others = {key: item for key, item in body.items() if key != "documents"}
+            body = copied(others, ("extra_body",), budget)
+            if "documents" in request["extra_body"]:  # null stays null; `_documents` copies the others
+                body["documents"] = None if request["extra_body"]["documents"] is None else documents
+        read["extra_body"] = body
+    return read
+
+
+def _plain_parts(request: Mapping[str, Any]) -> tuple[list[Any], list[Any]] | None:
+    """Messages and documents, where they are a few records of short ASCII texts; else None.
+
+    In such records nothing can be wrong but their form, so that copying and bounding each value is spared.
+    """
+    if type(request) is not dict:
+        return None
+    messages, body = request.get("messages"), request.get("extra_body")
+    if body is not None and type(body) is not dict:
+        return None
+    documents = body.get("documents") if body else None
+    documents = [] if documents is None else documents
+    if not _is_plain(messages) or not _is_plain(documents):
+        return None
+    return messages, documents
+
+
+def _is_plain(records: Any) -> TypeGuard[list[Any]]:
     if type(records) is not list or len(records) > FEW:
         return False
     characters = 0
     for record in records:
         if type(record) is not dict or len(record) > FEW:
             return False
-        for value in record.values():
-            if type(value) is not str or not value.isascii():
+        for key, value in record.items():
+            if type(key) is not str or type(value) is not str or not key.isascii() or not value.isascii():
                 return False
             characters += len(value)
     return characters <= SHORT
