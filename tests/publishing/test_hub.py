@@ -10,6 +10,7 @@ from tests.hub.faults import Fault
 from tests.hub.server import HubServer
 from zoo import hub as client
 from zoo.errors import BaseMissingError, HubError, NotFoundError, RefusedError
+from zoo.hub import remote
 
 BASE = "org/base"
 FILES: dict[str, bytes | None] = {
@@ -138,18 +139,18 @@ def test_errors_of_this_machine_are_not_the_hubs(
         raise raised
 
     stub: Callable[[], Any] = lambda: type("Api", (), {"model_info": staticmethod(fail)})()  # noqa: E731
-    monkeypatch.setattr(client, "_api", stub)
+    monkeypatch.setattr(remote, "open_api", stub)
     with pytest.raises(error) as said:
         client.read_remote("org/name")
     assert type(said.value) is error
 
 
 def test_large_and_small_files_are_known_by_their_digests(hub: HubServer, base: str) -> None:
-    remote = client.read_remote(BASE)
-    assert remote.head == base
-    assert len(remote.files["model.safetensors"].sha256) == 64
-    assert remote.files["config.json"].sha256 == ""
-    assert len(remote.files["config.json"].git_sha1) == 40
+    found = client.read_remote(BASE)
+    assert found.head == base
+    assert len(found.files["model.safetensors"].sha256) == 64
+    assert found.files["config.json"].sha256 == ""
+    assert len(found.files["config.json"].git_sha1) == 40
 
 
 def test_reading_a_file_that_is_not_there_gives_none(hub: HubServer, base: str, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ FILE = "FILE"
 
 def run(
     adapters: Annotated[
-        list[Path], typer.Argument(metavar="ADAPTER...", help="Adapter folder; --chat: many.")
+        list[str],
+        typer.Argument(metavar="ADAPTER...", help="Folder, or ORG/NAME[/FOLDER][@REVISION]; --chat: many."),
     ],
     request: Annotated[
         str, typer.Option("--request", metavar=FILE, help="Request as JSON; - is stdin, as when left out.")

@@ -27,7 +27,7 @@ def read(request: str) -> dict[str, Any]:
 
 
 def load(
-    adapters: Sequence[Path], *, base: str, device: str, dtype: "Dtype | None", free_blanks: bool, quiet: bool
+    adapters: Sequence[str], *, base: str, device: str, dtype: "Dtype | None", free_blanks: bool, quiet: bool
 ) -> "list[Intrinsic]":
     """The adapters, all on the base of the first."""
     from zoo.intrinsic import Intrinsic

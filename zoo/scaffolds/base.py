@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import embedded, hub
-from zoo.contracts.source import commit_of
+from zoo.hub.address import commit_of
 from zoo.errors import BaseMissingError, MissingExtraError, NotFoundError
 from zoo.models import DEFAULT, BaseModel, resolve
 from zoo.prompts import Prompter
