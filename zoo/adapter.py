@@ -21,6 +21,8 @@ LOCK_NAME = "zoo.lock.json"
 CARD_NAME = "README.md"
 IO_NAME = "io.yaml"
 NOTES_NAME = "NOTES.md"
+BOM_NAME = "bom.cdx.json"
+PROVENANCE_NAME = "provenance.intoto.jsonl"
 
 # Written by machines: a file of these that differs from its record is not what the evidence is about.
 # Everything else (zoo.yaml, io.yaml, notes, a licence) is the author's, who may edit it afterwards.

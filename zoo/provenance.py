@@ -4,8 +4,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-# Not part of the payload: the lock names the payload, and a card may be edited on the Hub afterwards.
-OUTSIDE_PAYLOAD = frozenset({"README.md", "zoo.lock.json", ".gitattributes"})
+# Not part of the payload: the lock names the payload, bill of materials and signature are made from the lock,
+# and a card may be edited on the Hub afterwards.
+OUTSIDE_PAYLOAD = frozenset(
+    {"README.md", "zoo.lock.json", "bom.cdx.json", "provenance.intoto.jsonl", ".gitattributes"}
+)
 # What git and the Hub client keep inside a folder that they fetched.
 BOOKKEEPING = frozenset({".git", ".cache"})
 

@@ -9,6 +9,7 @@ and exchanged with it in one system call.
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo import hub
 from zoo.errors import UsageError
@@ -19,6 +20,9 @@ from zoo.publishing.previous import foresee
 from zoo.publishing.repository import HubPublication
 from zoo.publishing.result import Published
 from zoo.publishing.stage import StagedRelease, scratch_folder, stage_release
+
+if TYPE_CHECKING:
+    from securesystemslib.signer._signer import Signer
 
 __all__ = ["Change", "Published", "ReleasePlan", "StagedRelease", "plan_release", "publish", "stage_release"]
 
@@ -32,6 +36,7 @@ def publish(
     private: bool = False,
     base: str = "",
     device: str = "cpu",
+    signer: "Signer | None" = None,
     progress: Progress = silent,
     on_plan: Callable[[ReleasePlan], object] | None = None,
 ) -> Published:
@@ -45,6 +50,7 @@ def publish(
         private: make the repository private if it is made.
         base: what to resolve as base model; empty takes the one that `zoo.yaml` names.
         device: torch device of the checks.
+        signer: of `zoo.attestation.envelope.open_key`; None publishes without a signature.
         progress: told about the checks and the steps.
         on_plan: receives the plan before anything is written.
 
@@ -68,7 +74,9 @@ def publish(
             foresee(source, scratch / "foreseen", repo=repo, target=target)
         stage = scratch / "release"
         stage.mkdir()
-        staged = stage_release(source, stage, hub_id=repo, base=base, device=device, progress=progress)
+        staged = stage_release(
+            source, stage, hub_id=repo, base=base, device=device, signer=signer, progress=progress
+        )
         if target is not None:
             return publish_to_folder(staged, target, dry_run=dry_run, progress=progress, on_plan=on_plan)
         publication = HubPublication(

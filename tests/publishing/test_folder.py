@@ -31,7 +31,7 @@ def test_a_new_folder_becomes_the_release(release: Path, tmp_path: Path) -> None
     target = tmp_path / "deep" / "out"
     done = publish(release, to=target)
     assert done.outcome == "published"
-    assert set(whole(target)) == {*before, "README.md"} == set(done.verified)
+    assert set(whole(target)) == {*before, "README.md", "bom.cdx.json"} == set(done.verified)
     assert snapshot(release) == before
     assert [path.name for path in target.parent.iterdir()] == ["out"]
     assert "tag" not in "\n".join(done.plan.lines())
@@ -40,7 +40,7 @@ def test_a_new_folder_becomes_the_release(release: Path, tmp_path: Path) -> None
 def test_a_dry_run_writes_nothing(release: Path, tmp_path: Path) -> None:
     done = publish(release, to=tmp_path / "out", dry_run=True)
     assert done.outcome == "planned"
-    assert set(done.plan.paths("add")) == {*snapshot(release), "README.md"}
+    assert set(done.plan.paths("add")) == {*snapshot(release), "README.md", "bom.cdx.json"}
     assert not (tmp_path / "out").exists()
 
 

@@ -40,7 +40,7 @@ def test_one_commit_then_the_tag_then_a_comparison(hub: HubServer, release: Path
     assert hub.store.tags(REPO) == {"v0.1.0": head}
     assert (done.commit, done.tag) == (head, "v0.1.0")
     content = published(hub, tmp_path / "main")
-    assert set(content) == {*before, "README.md"}
+    assert set(content) == {*before, "README.md", "bom.cdx.json"}
     for name in set(before) - {"zoo.lock.json"}:
         assert content[name] == before[name]
     assert set(done.verified) == set(content)
@@ -72,7 +72,7 @@ def test_a_dry_run_writes_nothing(hub: HubServer, release: Path) -> None:
     assert hub.requests.writes() == []
     assert [one.path for one in hub.requests if one.method not in ("GET", "HEAD")] == ["/api/validate-yaml"]
     assert plans[0].new_repository
-    assert set(plans[0].paths("add")) == {*snapshot(release), "README.md"}
+    assert set(plans[0].paths("add")) == {*snapshot(release), "README.md", "bom.cdx.json"}
     with pytest.raises(KeyError):
         hub.store.repository(REPO)
 

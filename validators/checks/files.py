@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo.adapter import CARD_NAME, IO_NAME, LOCK_NAME, NOTES_NAME, RELEASE_NAME, WEIGHTS_NAME
+from zoo.adapter import (
+    BOM_NAME,
+    CARD_NAME,
+    IO_NAME,
+    LOCK_NAME,
+    NOTES_NAME,
+    PROVENANCE_NAME,
+    RELEASE_NAME,
+    WEIGHTS_NAME,
+)
 from zoo.errors import RefusedError, SpecError
 from zoo.layouts import CONFIG_NAME
 from zoo.report import Finding, Location
@@ -27,9 +36,9 @@ TOKENIZER_FILES = frozenset(
     }
 )  # fmt: skip
 ALLOWED = (
-    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTES_NAME, IO_NAME, RELEASE_NAME, LOCK_NAME,
-    "conformance.safetensors", "model.sig", ".gitattributes", "LICENSE", "LICENSE.*", "NOTICE", "NOTICE.*",
-    "*.md", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif",
+    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTES_NAME, IO_NAME, RELEASE_NAME, LOCK_NAME, BOM_NAME,
+    PROVENANCE_NAME, "conformance.safetensors", "model.sig", ".gitattributes",
+    "LICENSE", "LICENSE.*", "NOTICE", "NOTICE.*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif",
 )  # fmt: skip
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npz", ".npy")
 _DEBRIS = (

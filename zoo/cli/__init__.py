@@ -26,6 +26,7 @@ from zoo.cli.run import run as run_intrinsic
 from zoo.cli.schema import schema
 from zoo.cli.train import train
 from zoo.cli.validate import validate
+from zoo.cli.verify import verify
 from zoo.errors import ZooError
 
 COMMANDS = (
@@ -36,6 +37,7 @@ COMMANDS = (
     explain,
     card,
     publish,
+    verify,
     gate,
     diff,
     init,

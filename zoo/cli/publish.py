@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 Repo = Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="Repository on the Hub.")]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A local folder instead of the Hub.")]
+SignKey = Annotated[
+    Path | None,
+    typer.Option("--sign-key", metavar="PEM", help="Sign with this Ed25519 key; password: ZOO_KEY_PASSWORD."),
+]
 Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
 
 
@@ -21,6 +25,7 @@ def publish(
     to: To = None,
     dry_run: DryRun = False,
     private: Private = False,
+    sign_key: SignKey = None,
     base: Base = "",
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -35,7 +40,9 @@ def publish(
     Example: zoo publish ./relevance --repo my-org/relevance --dry-run
     """
     import json
+    import os
 
+    from zoo.attestation.envelope import open_key
     from zoo.cli.progress import shown
     from zoo.release import publish as publish_release
 
@@ -43,6 +50,7 @@ def publish(
         if not as_json:
             typer.echo("\n".join(plan.lines()), err=not dry_run)
 
+    signer = open_key(sign_key, os.environ.get("ZOO_KEY_PASSWORD", "")) if sign_key else None
     with shown(quiet=quiet) as progress:
         published = publish_release(
             path,
@@ -52,6 +60,7 @@ def publish(
             private=private,
             base=base,
             device=device,
+            signer=signer,
             progress=progress,
             on_plan=say,
         )

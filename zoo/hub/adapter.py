@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from zoo.adapter import CARD_NAME, IO_NAME, LOCK_NAME, NOTES_NAME, AdapterRepo
+from zoo.adapter import (
+    BOM_NAME,
+    CARD_NAME,
+    IO_NAME,
+    LOCK_NAME,
+    NOTES_NAME,
+    PROVENANCE_NAME,
+    AdapterRepo,
+)
 from zoo.errors import NotFoundError, UsageError
 from zoo.hub.address import Address
 from zoo.hub.client import no_bars, open_api
@@ -19,6 +27,8 @@ FILES = (
     IO_NAME,
     LOCK_NAME,
     NOTES_NAME,
+    BOM_NAME,
+    PROVENANCE_NAME,
 )
 
 

@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from zoo.adapter import CARD_NAME, LOCK_NAME
+from zoo.adapter import LOCK_NAME
 from zoo.errors import RefusedError, UsageError
 from zoo.hub import Remote
 from zoo.progress import Progress
-from zoo.publishing.plan import KEPT, ReleasePlan, files_of, foreign_files, plan_release
+from zoo.provenance import OUTSIDE_PAYLOAD
+from zoo.publishing.plan import ReleasePlan, files_of, foreign_files, plan_release
 from zoo.publishing.previous import compare_with_folder, release_version
 from zoo.publishing.result import Outcome, Published, read_back
 from zoo.publishing.stage import StagedRelease, parse_lock
@@ -73,6 +74,6 @@ def check_folder(source: Path, target: Path) -> None:
         return
     present = files_of(target)
     lock = parse_lock((target / LOCK_NAME).read_bytes()) if LOCK_NAME in present else None
-    known = {*lock.files, CARD_NAME, LOCK_NAME, KEPT} if lock else set()
+    known = {*lock.files, *OUTSIDE_PAYLOAD} if lock else set()
     if foreign := sorted(set(present) - known):  # a folder has no history to get them back from
         raise foreign_files(str(target), foreign)

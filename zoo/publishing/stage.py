@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zoo.adapter import CARD_NAME, LOCK_NAME, MADE, RELEASE_NAME, AdapterRepo
+from zoo.adapter import CARD_NAME, LOCK_NAME, MADE, PROVENANCE_NAME, RELEASE_NAME, AdapterRepo
+from zoo.attestation.bom import write_bill
+from zoo.attestation.envelope import sign
+from zoo.attestation.statement import dump_statement, statement
 from zoo.cards.card import recorded_report, render_card
 from zoo.errors import DefectError, NotFoundError, RefusedError, SpecError, UndecidedError, ZooError
 from zoo.progress import Progress, silent
@@ -29,6 +32,9 @@ from zoo.validators.folder import entries
 from zoo.validators.record import write_vectors
 from zoo.validators.validate import Settings, Validation
 
+if TYPE_CHECKING:
+    from securesystemslib.signer._signer import Signer
+
 ReadPublished = Callable[[str], bytes | None]  # a published file by its path; None where there is none
 
 
@@ -41,12 +47,14 @@ class StagedRelease:
         hub_id: `org/name` that its card speaks of; empty for a local folder.
         spec: its `zoo.yaml`.
         lock: its `zoo.lock.json`, evidence included.
+        signer: whose signature it carries; None is nobody's.
     """
 
     folder: Path
     hub_id: str
     spec: ReleaseSpec
     lock: Lock
+    signer: "Signer | None" = None
 
     @property
     def tag(self) -> str:
@@ -95,7 +103,22 @@ class StagedRelease:
                     hint="a published version does not change: raise `version` in zoo.yaml",
                 )
             (self.folder / VECTORS_NAME).write_bytes(content)
-        return finish(self.folder, lock, hub_id=self.hub_id)
+        adopted = finish(self.folder, lock, hub_id=self.hub_id, signer=self.signer)
+        self._adopt_signature(read(PROVENANCE_NAME))
+        return adopted
+
+    def _adopt_signature(self, published: bytes | None) -> None:
+        """A published version keeps its signature, or its lack of one; who signs now must be who signed."""
+        path = self.folder / PROVENANCE_NAME
+        if self.signer is None and published is not None:
+            path.write_bytes(published)
+        elif self.signer is not None and published != path.read_bytes():
+            whose = "without a signature" if published is None else "with another signature"
+            raise RefusedError(
+                f"version {self.spec.version} is published {whose}",
+                code="ZH002",
+                hint="a published version does not change: raise `version` in zoo.yaml",
+            )
 
     def _same_vectors(self, content: bytes) -> bool:
         try:
@@ -122,6 +145,7 @@ def stage_release(
     hub_id: str = "",
     base: str = "",
     device: str = "cpu",
+    signer: "Signer | None" = None,
     progress: Progress = silent,
 ) -> StagedRelease:
     """Copies a release folder, checks the copy, and completes it with evidence and card.
@@ -132,6 +156,7 @@ def stage_release(
         hub_id: `org/name` for the card.
         base: see `zoo.validators.validate.validate`.
         device: torch device.
+        signer: of `zoo.attestation.envelope`; None signs nothing.
         progress: told about the checks.
 
     Raises:
@@ -158,7 +183,8 @@ def stage_release(
     (stage / LOCK_NAME).write_text(dump_lock(lock), encoding="utf-8")
     report = _checked(stage, staged.release, base=base, device=device, progress=progress)
     written = AdapterRepo.open(stage).lock or lock  # the check has added the vectors
-    return finish(stage, written.model_copy(update={"evidence": to_document(report)}), hub_id=hub_id)
+    complete = written.model_copy(update={"evidence": to_document(report)})
+    return finish(stage, complete, hub_id=hub_id, signer=signer)
 
 
 def copy_payload(source: Path, stage: Path) -> None:
@@ -178,8 +204,8 @@ def copy_payload(source: Path, stage: Path) -> None:
             shutil.copyfile(source / entry.name, stage / entry.name)
 
 
-def finish(stage: Path, lock: Lock, *, hub_id: str) -> StagedRelease:
-    """Writes the lock with its evidence, and the card that follows from it.
+def finish(stage: Path, lock: Lock, *, hub_id: str, signer: "Signer | None" = None) -> StagedRelease:
+    """Writes the lock with its evidence, and what follows from it: card, bill of materials, signature.
 
     Raises:
         SpecError: the evidence is no report.
@@ -190,7 +216,10 @@ def finish(stage: Path, lock: Lock, *, hub_id: str) -> StagedRelease:
     (stage / CARD_NAME).write_text(card, encoding="utf-8")
     if repo.release is None:
         raise DefectError("the stage lost its zoo.yaml")
-    return StagedRelease(folder=stage, hub_id=hub_id, spec=repo.release, lock=lock)
+    write_bill(stage, lock, repo.release, hub_id=hub_id)
+    if signer is not None:
+        (stage / PROVENANCE_NAME).write_bytes(sign(dump_statement(statement(stage, lock)), signer))
+    return StagedRelease(folder=stage, hub_id=hub_id, spec=repo.release, lock=lock, signer=signer)
 
 
 def parse_lock(raw: bytes) -> Lock | None:

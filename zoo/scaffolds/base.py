@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import embedded, hub
-from zoo.hub.address import commit_of
 from zoo.errors import BaseMissingError, MissingExtraError, NotFoundError
+from zoo.hub.address import commit_of
 from zoo.models import DEFAULT, BaseModel, resolve
 from zoo.prompts import Prompter
 from zoo.specs.release import BaseRef

@@ -1,0 +1,254 @@
+"""Verification of a release as somebody else gets it: files, signature, evidence, card, bill of materials.
+
+Nothing is run and no base model is wanted: what is compared is what the release says of itself with what it
+is. `zoo validate --replay` asks the other question, whether it does what its evidence says.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import hub
+from zoo.adapter import BOM_NAME, CARD_NAME, LOCK_NAME, PROVENANCE_NAME, AdapterRepo
+from zoo.attestation.bom import bill, dump_bill
+from zoo.attestation.envelope import verify as verify_envelope
+from zoo.attestation.statement import signed_digests
+from zoo.cards.card import recorded_report, render_card
+from zoo.errors import NotFoundError, RefusedError, SpecError, UndecidedError
+from zoo.hub.address import Address, commit_of
+from zoo.provenance import folder_digest, payload_digests
+from zoo.publishing.stage import scratch_folder
+from zoo.report import Finding, Location, Report, Result, Severity
+from zoo.specs.document import read_bounded
+from zoo.validators.check import Check, Context, Measurement
+from zoo.validators.checks.lock import LOCK_CHECKS
+from zoo.validators.engine import run_checks
+
+if TYPE_CHECKING:
+    from securesystemslib.signer._key import Key
+
+    from zoo.specs.lock import Lock
+
+_READ = ("ZL001",)
+_DO_NOT_USE = "do not use it; ask its publisher, and take a version that verifies"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is verified.
+
+    Attributes:
+        name: as the user gave it.
+        folder: with the adapter.
+        hub_id: `org/name` that its card speaks of; empty for a local folder.
+        commit: that was downloaded; empty for a folder.
+        tag: that named it; empty when none did.
+        key: whose signature is wanted; None is nobody's.
+    """
+
+    name: str
+    folder: Path
+    hub_id: str = ""
+    commit: str = ""
+    tag: str = ""
+    key: "Key | None" = field(default=None, repr=False)
+
+    @cached_property
+    def repo(self) -> AdapterRepo:
+        """The adapter folder."""
+        return AdapterRepo.open(self.folder, commit=self.commit)
+
+    @property
+    def lock(self) -> "Lock":
+        """Its lock, which ZL001 has found readable."""
+        if self.repo.lock is None:
+            raise UndecidedError(f"no {LOCK_NAME}")
+        return self.repo.lock
+
+
+def verify(source: str, *, key: "Key | None" = None, hub_id: str = "") -> Report:
+    """Verifies a release.
+
+    Args:
+        source: a release folder or a snapshot in the Hub client's cache, else `org/name[/folder][@revision]`,
+            which is downloaded afresh, past every cache.
+        key: the publisher's public key (`zoo.attestation.envelope.open_public_key`); None leaves a signature
+            unverified, which makes the report incomplete.
+        hub_id: `org/name` that a local folder was published as, of which its card speaks.
+
+    Raises:
+        NotFoundError: there is no such folder, repository, tag or adapter.
+        UsageError: several adapters lie there.
+        HubError: ZH007 no access, ZH008 no answer.
+    """
+    with _opened(source, hub_id) as found:
+        subject = Subject(name=source, key=key, **found)
+        results = list(results_of(subject))
+        digest = folder_digest(payload_digests(subject.repo.root))
+        named = {"commit": subject.commit, "tag": subject.tag}
+        environment = {name: value for name, value in named.items() if value}
+    return Report(subject=source, digest=digest, results=results, environment=environment)
+
+
+def results_of(subject: Subject) -> Iterator[Result]:
+    """One result a check, as each is known."""
+    context = Context(repo=subject.repo, static=True)
+    yield from run_checks(context, (LOCK_CHECKS[0], *_checks(subject)))
+
+
+def _opened(source: str, hub_id: str) -> AbstractContextManager[dict[str, Any]]:
+    path = Path(source)
+    if path.exists() or source.startswith((".", "~", "/")):
+        folder = AdapterRepo.open(path).root
+        return nullcontext({"folder": folder, "hub_id": hub_id or _cached_as(folder)})
+    address = Address.parse(source)
+    if address is None:
+        raise NotFoundError(
+            f"{source} is neither a folder nor a repository", hint="give a folder, or ORG/NAME@v1.2.0"
+        )
+    return _downloaded(address)
+
+
+@contextmanager
+def _downloaded(address: Address) -> Iterator[dict[str, Any]]:
+    remote = hub.read_remote(address.repo)
+    if not remote.exists:
+        raise NotFoundError(f"the Hub has no model repository {address.repo}", hint="check name and access")
+    commit = commit_of(remote, address.repo, address.revision)
+    tag = address.revision if address.revision in remote.tags else ""
+    with scratch_folder() as scratch:
+        folder = hub.download(address.repo, commit, scratch / "download") / address.folder
+        yield {"folder": folder, "hub_id": address.repo, "commit": commit, "tag": tag}
+
+
+def _cached_as(folder: Path) -> str:
+    """`org/name` of a snapshot in the client's cache, `models--org--name/snapshots/COMMIT`; else empty."""
+    for parent in folder.absolute().parents:
+        if parent.name == "snapshots" and parent.parent.name.count("--") == 2:
+            kind, org, name = parent.parent.name.split("--")
+            return f"{org}/{name}" if kind == "models" else ""
+    return ""
+
+
+def _files(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
+    recorded, present = subject.lock.files, payload_digests(subject.repo.root)
+    for name in sorted(recorded.keys() | present.keys()):
+        if name not in present:
+            problem = "is recorded, and is not there"
+        elif name not in recorded:
+            problem = "is there, and is not recorded"
+        elif recorded[name] != present[name]:
+            problem = "is not the file that was published"
+        else:
+            continue
+        yield Finding(message=f"{name[:200]} {problem}", location=Location(file=name[:200]), fix=_DO_NOT_USE)
+    yield Measurement(name="files", value=len(recorded))
+
+
+def _evidence(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
+    place = Location(file=LOCK_NAME, pointer="evidence")
+    report = recorded_report(subject.repo)
+    if report is None:
+        yield Finding(message="the lock records no validation", location=place, fix="zoo publish records one")
+        return
+    if report.digest != folder_digest(subject.lock.files):
+        yield Finding(message="the recorded validation is about other files", location=place, fix=_DO_NOT_USE)
+    if (status := report.status()) != "passed":
+        yield Finding(message=f"the recorded validation {status}", location=place, fix=_DO_NOT_USE)
+    yield Measurement(name="checks", value=len(report.results))
+
+
+def _signature(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
+    path, place = subject.repo.root / PROVENANCE_NAME, Location(file=PROVENANCE_NAME)
+    if not path.is_file():
+        yield Finding(
+            message="a key was given, and the release is not signed", location=place, fix=_DO_NOT_USE
+        )
+        return
+    if subject.key is None:
+        raise UndecidedError("the release is signed, and no key was given", hint="--key publisher.pub")
+    try:
+        found = verify_envelope(read_bounded(path), subject.key)
+    except (RefusedError, SpecError) as error:
+        yield Finding(message=error.message, location=place, fix=error.hint or _DO_NOT_USE)
+        return
+    signed, present = _subjects(found), signed_digests(subject.repo.root)
+    for name in sorted(signed.keys() | present.keys()):
+        if signed.get(name) != present.get(name):
+            yield Finding(
+                message=f"{name[:200]} is not what was signed",
+                location=Location(file=name[:200]),
+                fix=_DO_NOT_USE,
+            )
+    yield Measurement(name="files_signed", value=len(signed))
+    yield Measurement(name="key", value=subject.key.keyid)
+
+
+def _subjects(statement: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for one in statement["subject"]:
+        match one:
+            case {"name": str(name), "digest": {"sha256": str(sha256)}}:
+                found[name] = sha256
+            case _:
+                pass  # what it names is then missing among the signed files
+    return found
+
+
+def _unsigned(subject: Subject, _: Context) -> str:
+    signed = (subject.repo.root / PROVENANCE_NAME).is_file()
+    return "" if signed or subject.key is not None else "the release is not signed, and no key was given"
+
+
+def _card(subject: Subject, _: Context) -> Iterator[Finding]:
+    path, place = subject.repo.root / CARD_NAME, Location(file=CARD_NAME)
+    if not path.is_file():
+        yield Finding(message="there is no card", severity=Severity.WARNING, location=place)
+        return
+    wanted = render_card(subject.repo, recorded_report(subject.repo), hub_id=subject.hub_id)
+    if path.read_bytes() != wanted.encode():
+        yield Finding(
+            message="the card does not follow from the lock: it was edited, or another zoo made it",
+            severity=Severity.WARNING,  # nothing relies on it, and the Hub lets people edit it
+            location=place,
+            fix="zoo card prints what follows"
+            + ("" if subject.hub_id else "; --repo ORG/NAME, if published"),
+        )
+
+
+def _bill(subject: Subject, _: Context) -> Iterator[Finding]:
+    raw = read_bounded(subject.repo.root / BOM_NAME)
+    spec = subject.repo.release
+    if spec is None:
+        raise UndecidedError("no zoo.yaml")
+    if raw != dump_bill(bill(subject.repo.root, subject.lock, spec, hub_id=subject.hub_id)):
+        yield Finding(
+            message="the bill of materials does not follow from the lock and the files",
+            severity=Severity.WARNING if not subject.hub_id else Severity.ERROR,
+            location=Location(file=BOM_NAME),
+            fix=_DO_NOT_USE if subject.hub_id else "--repo says what the folder was published as",
+        )
+
+
+def _no_bill(subject: Subject, _: Context) -> str:
+    return "" if (subject.repo.root / BOM_NAME).is_file() else f"there is no {BOM_NAME}"
+
+
+def _checks(subject: Subject) -> tuple[Check, ...]:
+    def bound(what: Callable[..., Any]) -> Any:
+        return partial(what, subject)
+
+    return (
+        Check(code="ZA002", title="Every file is the one that was published", run=bound(_files),
+              requires=_READ),
+        Check(code="ZA003", title="The lock holds a validation of these files that passed",
+              run=bound(_evidence), requires=_READ),
+        Check(code="ZA004", title="The signature is the publisher's, over these files", run=bound(_signature),
+              requires=_READ, unless=bound(_unsigned)),
+        Check(code="ZA005", title="The card follows from the lock", run=bound(_card), requires=_READ),
+        Check(code="ZA006", title="The bill of materials follows from the lock", run=bound(_bill),
+              requires=_READ, unless=bound(_no_bill)),
+    )  # fmt: skip
