@@ -9,7 +9,7 @@ and exchanged with it in one system call.
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo import hub
 from zoo.errors import UsageError
@@ -19,6 +19,7 @@ from zoo.publishing.plan import Change, ReleasePlan, plan_release
 from zoo.publishing.previous import foresee
 from zoo.publishing.repository import HubPublication
 from zoo.publishing.result import Published
+from zoo.publishing.review import ReviewedPublication
 from zoo.publishing.stage import StagedRelease, scratch_folder, stage_release
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def publish(
     to: Path | str | None = None,
     dry_run: bool = False,
     private: bool = False,
+    reviewed: bool = False,
     base: str = "",
     device: str = "cpu",
     signer: "Signer | None" = None,
@@ -48,6 +50,7 @@ def publish(
         to: a local folder, which must be empty, missing, or an earlier release.
         dry_run: stop after the plan; nothing is written anywhere.
         private: make the repository private if it is made.
+        reviewed: through a pull request, which is gated from a clean download and merged if that passes.
         base: what to resolve as base model; empty takes the one that `zoo.yaml` names.
         device: torch device of the checks.
         signer: of `zoo.attestation.envelope.open_key`; None publishes without a signature.
@@ -59,7 +62,8 @@ def publish(
         NotFoundError: no release at `folder`.
         RefusedError: ZH001 it did not pass, ZH002 the version exists with other content, ZH005 the Hub
             rejects the card, ZH009 the repository is public, ZH010 the target holds something else, ZH011 a
-            symbolic link, ZO200 to ZO204 the contract changed in a way that the version does not say.
+            symbolic link, ZH012 the gate stopped a pull request, ZO200 to ZO204 the contract
+            changed in a way that the version does not say.
         UndecidedError: ZH001 not everything was checked.
         HubError: ZH003 the branch moved, ZH007 no access, ZH008 no answer.
         VerdictError: ZH004, what was read back differs.
@@ -67,6 +71,8 @@ def publish(
     source, target = Path(folder), Path(to).absolute() if to is not None else None
     if bool(repo) == (target is not None):
         raise UsageError("one target is needed", hint="give --repo ORG/NAME or --to DIR, not both")
+    if reviewed and not repo:
+        raise UsageError("a folder has no pull requests", hint="give --pr with --repo")
     if target is not None:
         check_folder(source, target)
     with scratch_folder() as scratch:
@@ -79,7 +85,12 @@ def publish(
         )
         if target is not None:
             return publish_to_folder(staged, target, dry_run=dry_run, progress=progress, on_plan=on_plan)
-        publication = HubPublication(
-            staged, repo, scratch, dry_run=dry_run, private=private, progress=progress, on_plan=on_plan
-        )
-        return publication.run()
+        how: dict[str, Any] = {
+            "dry_run": dry_run,
+            "private": private,
+            "progress": progress,
+            "on_plan": on_plan,
+        }
+        if reviewed:
+            return ReviewedPublication(staged, repo, scratch, base=base, device=device, **how).run()
+        return HubPublication(staged, repo, scratch, **how).run()

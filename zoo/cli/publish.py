@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Repo = Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="Repository on the Hub.")]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A local folder instead of the Hub.")]
+Reviewed = Annotated[
+    bool, typer.Option("--pr", help="Through a pull request: gated from a clean download, then merged.")
+]
 SignKey = Annotated[
     Path | None,
     typer.Option("--sign-key", metavar="PEM", help="Sign with this Ed25519 key; password: ZOO_KEY_PASSWORD."),
@@ -25,6 +28,7 @@ def publish(
     to: To = None,
     dry_run: DryRun = False,
     private: Private = False,
+    pr: Reviewed = False,
     sign_key: SignKey = None,
     base: Base = "",
     device: Device = "cpu",
@@ -58,6 +62,7 @@ def publish(
             to=to,
             dry_run=dry_run,
             private=private,
+            reviewed=pr,
             base=base,
             device=device,
             signer=signer,

@@ -12,7 +12,7 @@ BASE_FILES = (
 )  # fmt: skip
 
 
-def download_base(name: str, revision: str) -> tuple[str, Path]:
+def download_base(name: str, revision: str, *, weights: bool = True) -> tuple[str, Path]:
     """Downloads a base model's configuration, tokenizer, template and safetensors weights.
 
     A cached copy is used where the Hub cannot be reached.
@@ -20,6 +20,7 @@ def download_base(name: str, revision: str) -> tuple[str, Path]:
     Args:
         name: `org/name`.
         revision: a branch, a tag or a commit; empty for the default branch.
+        weights: whether the weights are fetched as well; a cached copy of them is there either way.
 
     Returns:
         The commit that `revision` means, and the folder with its files.
@@ -33,7 +34,8 @@ def download_base(name: str, revision: str) -> tuple[str, Path]:
         with translated(f"download {what}"):
             api = open_api()
             commit = api.resolve_revision(name, revision=revision or None).resolved
-            folder = api.snapshot_download(name, revision=commit, allow_patterns=list(BASE_FILES))
+            wanted = [pattern for pattern in BASE_FILES if weights or not pattern.endswith(".safetensors")]
+            folder = api.snapshot_download(name, revision=commit, allow_patterns=wanted)
     except (UsageError, BaseMissingError):
         raise
     except ZooError as error:

@@ -58,13 +58,19 @@ def commit(
         HubError: ZH003 `main` moved meanwhile, ZH007 no access, ZH008 no answer: the commit may have arrived.
         RefusedError: ZH005, the Hub rejects the card.
     """
+    with translated(f"commit to {repo}"), no_bars():
+        made = open_api().create_commit(
+            repo, operations(folder, add, delete), commit_message=message, parent_commit=parent
+        )
+    return str(made.oid)
+
+
+def operations(folder: Path, add: Iterable[str], delete: Iterable[str]) -> list[Any]:
+    """What the client wants to know of a commit; arguments as of `commit`."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    operations: list[Any] = [CommitOperationAdd(path, str(folder / path)) for path in sorted(add)]
-    operations += [CommitOperationDelete(path) for path in sorted(delete)]
-    with translated(f"commit to {repo}"), no_bars():
-        made = open_api().create_commit(repo, operations, commit_message=message, parent_commit=parent)
-    return str(made.oid)
+    added: list[Any] = [CommitOperationAdd(path, str(folder / path)) for path in sorted(add)]
+    return added + [CommitOperationDelete(path) for path in sorted(delete)]
 
 
 def create_tag(repo: str, tag: str, commit: str) -> None:

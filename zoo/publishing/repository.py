@@ -53,13 +53,13 @@ class HubPublication:
                 return self.attempt()
             except UnavailableError as error:
                 pause = min(max(wait, error.retry_after), LONGEST_WAIT_SECONDS)
-                self._step(0, f"{error.message}; again in {pause:.0f} s")
+                self.step(0, f"{error.message}; again in {pause:.0f} s")
                 time.sleep(pause)
         return self.attempt()
 
     def attempt(self) -> Published:
         """Looks, plans, and does what is missing."""
-        self._step(0, "reading the repository")
+        self.step(0, "reading the repository")
         remote = hub.read_remote(self.repo)
         if remote.exists and self.private and not remote.private:
             raise RefusedError(
@@ -70,16 +70,16 @@ class HubPublication:
         tagged = remote.tags.get(self.staged.tag, "")
         if tagged:
             return self._already(remote, tagged)
-        resumed = self._adopt_from(remote, remote.head)
-        self._step(0, "comparing its contract")
-        compared = compare_with_hub(self.staged.folder, self.repo, remote, self._fresh_folder())
+        resumed = self.adopt_from(remote, remote.head)
+        self.step(0, "comparing its contract")
+        compared = compare_with_hub(self.staged.folder, self.repo, remote, self.fresh_folder())
         plan = plan_release(self.staged, self.repo, remote, compared=compared)
         self._say(plan)
         hub.check_card((self.staged.folder / CARD_NAME).read_text(encoding="utf-8"))
         if self.dry_run:
             return Published(outcome="planned", plan=plan, where=hub.repository_url(self.repo), verified={})
         commit = self._commit(plan)
-        self._step(2, f"tagging {commit[:12]}")
+        self.step(2, f"tagging {commit[:12]}")
         hub.create_tag(self.repo, self.staged.tag, commit)
         return self._verified(plan, commit, "completed" if resumed and not plan.writes else "published")
 
@@ -93,7 +93,11 @@ class HubPublication:
             if set(remote.files) - {KEPT}:
                 raise foreign_files(self.repo, sorted(set(remote.files) - {KEPT}))
             parent = remote.head
-        self._step(1, "one commit")
+        self.step(1, "one commit")
+        return self.land(plan, parent)
+
+    def land(self, plan: ReleasePlan, parent: str) -> str:
+        """Puts the release on `main`, on top of a commit, and returns the commit that holds it."""
         return hub.commit(
             self.repo,
             self.staged.folder,
@@ -105,7 +109,7 @@ class HubPublication:
 
     def _already(self, remote: Remote, tagged: str) -> Published:
         """The tag is there: the same release is only verified again, another one refused."""
-        if not self._adopt_from(remote, tagged):
+        if not self.adopt_from(remote, tagged):
             raise RefusedError(
                 f"{self.staged.tag} of {self.repo} exists at commit {tagged[:12]} with other content",
                 code="ZH002",
@@ -117,17 +121,17 @@ class HubPublication:
             return Published(outcome="planned", plan=plan, where=hub.repository_url(self.repo), verified={})
         return self._verified(plan, tagged, "unchanged", card_may_differ=True)
 
-    def _adopt_from(self, remote: Remote, commit: str) -> bool:
+    def adopt_from(self, remote: Remote, commit: str) -> bool:
         """Takes over the evidence of a commit with this release; False where it holds something else."""
         known = remote.files.get(LOCK_NAME)
         if not commit or (known and commit == remote.head and known.size_bytes > MAX_DOCUMENT_BYTES):
             return False
-        raw = hub.read_file(self.repo, LOCK_NAME, commit, self._fresh_folder())
+        raw = hub.read_file(self.repo, LOCK_NAME, commit, self.fresh_folder())
         lock = parse_lock(raw) if raw is not None else None
         if lock is None or not self.staged.same_release(lock):
             return False
         self.staged = self.staged.adopt(
-            lock, lambda name: hub.read_file(self.repo, name, commit, self._fresh_folder())
+            lock, lambda name: hub.read_file(self.repo, name, commit, self.fresh_folder())
         )
         return True
 
@@ -135,7 +139,7 @@ class HubPublication:
         self, plan: ReleasePlan, commit: str, outcome: Outcome, *, card_may_differ: bool = False
     ) -> Published:
         """Downloads what the tag names and compares it with the stage, file by file."""
-        self._step(3, f"downloading {self.staged.tag} to compare")
+        self.step(3, f"downloading {self.staged.tag} to compare")
         remote = hub.read_remote(self.repo)
         named = remote.tags.get(self.staged.tag, "")
         if named != commit:
@@ -145,13 +149,13 @@ class HubPublication:
                 hint="somebody else published this version meanwhile: raise `version` in zoo.yaml",
             )
         try:
-            folder = hub.download(self.repo, commit, self._fresh_folder())
+            folder = hub.download(self.repo, commit, self.fresh_folder())
         except NotFoundError as error:
             raise VerdictError(error.message, code="ZH004", hint="run the same command again") from None
         verified = read_back(
             self.staged.folder, folder, f"{self.repo}@{self.staged.tag}", card=not card_may_differ
         )
-        self._step(4, "verified")
+        self.step(4, "verified")
         return Published(
             outcome=outcome,
             plan=plan,
@@ -166,9 +170,11 @@ class HubPublication:
             self.on_plan(plan)
             self.on_plan = None  # a second attempt does what the first one announced
 
-    def _step(self, done: int, note: str) -> None:
+    def step(self, done: int, note: str) -> None:
+        """Tells the progress: how many of the four steps are done."""
         self.progress("publish", done=done, total=4, note=note)
 
-    def _fresh_folder(self) -> Path:
+    def fresh_folder(self) -> Path:
+        """A folder that nothing was downloaded into yet."""
         self.downloads += 1
         return self.scratch / f"download-{self.downloads}"

@@ -1,0 +1,85 @@
+"""Publishing through a pull request: proposed, gated on what others would download, merged, tagged.
+
+The gate runs on a clean download of `refs/pr/N`, not on the stage: what is merged is what was checked after
+it had gone through the Hub. Its report becomes a comment, whatever it says.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from zoo import hub
+from zoo.errors import DefectError, RefusedError, UndecidedError, ZooError
+from zoo.hub import pull_request
+from zoo.hub.pull_request import PullRequest
+from zoo.publishing.plan import ReleasePlan
+from zoo.publishing.repository import HubPublication
+from zoo.publishing.result import read_back
+from zoo.render.markdown import render_markdown
+from zoo.report import Report
+from zoo.validators.validate import validate
+
+
+class ReviewedPublication(HubPublication):
+    """A publication onto the Hub whose commit goes to a pull request first."""
+
+    def __init__(self, *arguments: Any, base: str, device: str, **settings: Any) -> None:
+        """Remembers what `zoo.release.publish` was given; `base` and `device` are the gate's."""
+        super().__init__(*arguments, **settings)
+        self.base = base
+        self.device = device
+
+    def land(self, plan: ReleasePlan, parent: str) -> str:
+        """Proposes the release, or finds it proposed, gates it, and merges it.
+
+        Raises:
+            RefusedError: ZH003 `main` moved and conflicts; ZH012 the gate says no, or another content is
+                proposed as this version, or the pull request was closed.
+            UndecidedError: ZH012, the gate could not check everything.
+            VerdictError: ZH004, what was downloaded is not what was proposed.
+        """
+        proposal = self._proposed(plan) or pull_request.propose(
+            self.repo,
+            self.staged.folder,
+            add=plan.paths("add", "change"),
+            delete=plan.paths("delete"),
+            message=plan.message,
+            parent=parent,
+        )
+        self.step(1, f"gating {proposal.url}")
+        folder = hub.download(self.repo, proposal.revision, self.fresh_folder())
+        read_back(self.staged.folder, folder, f"{self.repo}#{proposal.number}")
+        report = self._gated(folder, proposal)
+        pull_request.comment(self.repo, proposal.number, render_markdown(report))
+        if report.status() != "passed":
+            raise _stopped(report, proposal)
+        return pull_request.merge(self.repo, proposal.number)
+
+    def _proposed(self, plan: ReleasePlan) -> PullRequest | None:
+        """The open pull request of an earlier run with this very release; its evidence is taken over."""
+        for one in pull_request.proposed(self.repo, plan.message):
+            if self.adopt_from(hub.Remote(exists=True), one.revision):
+                return one
+            raise RefusedError(
+                f"{one.url} proposes version {plan.version} with other content",
+                hint="close it on the Hub, or raise `version` in zoo.yaml",
+                code="ZH012",
+            )
+        return None
+
+    def _gated(self, folder: Path, proposal: PullRequest) -> Report:
+        report = validate(folder, base=self.base, device=self.device, progress=self.progress)
+        name = f"{self.repo}@{proposal.revision}"
+        return Report(
+            subject=name,  # not the path of a folder that nobody else has
+            digest=report.digest,
+            results=report.results,
+            environment=report.environment,
+            allowed_skips=report.allowed_skips,
+        )
+
+
+def _stopped(report: Report, proposal: PullRequest) -> ZooError:
+    said = f"the gate on {proposal.url} {report.status()}: its report is a comment there"
+    kinds: dict[str, type[ZooError]] = {"failed": RefusedError, "crashed": DefectError}
+    hint = "mend the release, close that pull request, and publish again"
+    return kinds.get(report.status(), UndecidedError)(said, hint=hint, code="ZH012")
