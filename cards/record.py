@@ -50,8 +50,7 @@ class CardRecord:
     @property
     def own_column(self) -> str:
         """The name of the accuracy column that is this release's own; empty when there is none."""
-        columns = self.behaviour.accuracy
-        return next((name for name in ("recovered", "trained", "relabelled") if name in columns), "")
+        return self.behaviour.own_column
 
     @property
     def measured(self) -> bool:

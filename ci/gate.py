@@ -1,50 +1,102 @@
-"""The gate: one verdict over the adapters of a library, made of their validation reports."""
+"""The gate: one verdict over the adapters of a library, made of their reports and a policy."""
 
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.adapter import AdapterRepo
+from zoo.ci.changed import changed_folders
+from zoo.ci.judgement import Judge
+from zoo.errors import NotFoundError
 from zoo.models import Dtype
 from zoo.progress import Progress, silent
 from zoo.report import Report, worst_exit_code
+from zoo.specs.document import read_yaml
+from zoo.specs.policy import POLICY_NAME, Policy
 from zoo.validators.library import adapter_folders, validations
 from zoo.validators.validate import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The reports of all adapters of one run."""
+    """The reports of all adapters of one run.
+
+    Attributes:
+        reports: one an adapter.
+        unchanged: nothing was looked at because nothing had changed: that is a verdict, not a lack of one.
+    """
 
     reports: Sequence[Report]
+    unchanged: bool = False
 
     @property
     def exit_code(self) -> int:
-        """The most telling exit code among the reports; 3 when there is none."""
+        """The most telling exit code among the reports; 3 when there is none, unless nothing changed."""
+        if self.unchanged and not self.reports:
+            return 0
         return worst_exit_code(report.exit_code for report in self.reports)
 
 
+def chosen(paths: Sequence[Path], *, since: str = "") -> list[Path]:
+    """The adapter folders that a gate looks at.
+
+    Args:
+        paths: adapter folders and library folders.
+        since: only those that changed since this commit; empty is all of them.
+
+    Raises:
+        NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
+        UsageError: `since` is no commit.
+        UndecidedError: git does not say what changed.
+    """
+    folders = adapter_folders(paths)
+    return changed_folders(folders, since) if since else folders
+
+
+def read_policy(path: Path | None) -> Policy:
+    """The policy in a file; else in `zoo-gate.yaml` of the working folder; else one that demands nothing.
+
+    Raises:
+        NotFoundError: the file that was named is not there.
+        SpecError: ZG005, it breaks its specification.
+    """
+    if path is not None:
+        return read_yaml(path, Policy, code="ZG005")
+    try:
+        return read_yaml(Path(POLICY_NAME), Policy, code="ZG005")
+    except NotFoundError:
+        return Policy()
+
+
 def gate(
-    paths: Sequence[Path],
+    folders: Sequence[Path],
     *,
+    policy: Policy | None = None,
+    today: datetime.date | None = None,
+    settings: Settings | None = None,
     base: str = "",
     device: str = "cpu",
     dtype: Dtype = "float32",
     progress: Progress = silent,
 ) -> Iterator[Report]:
-    """Validates every adapter at or below the given paths and yields each report as it is ready.
+    """Validates adapters, applies the policy, and yields each report as it is ready.
 
     A broken adapter does not stop the others.
 
     Args:
-        paths: adapter folders and library folders.
+        folders: of `chosen`.
+        policy: of `read_policy`.
+        today: on which allowances may have run out; the day in UTC when None.
+        settings: of the checks; made of the next three when None.
         base: what to resolve as base; empty takes the one each adapter names.
         device: torch device of the dynamic part.
         dtype: of the base weights.
         progress: told about long work.
-
-    Raises:
-        NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
     """
-    settings = Settings(base=base, device=device, dtype=dtype)
-    for validation in validations(adapter_folders(paths), settings, progress=progress):
-        yield validation.report(list(validation))
+    day = today or datetime.datetime.now(datetime.UTC).date()
+    judge = Judge(policy=policy or Policy(), today=day)
+    chosen_settings = settings or Settings(base=base, device=device, dtype=dtype)
+    for validation in validations(folders, chosen_settings, progress=progress):
+        report = validation.report(list(validation))
+        yield judge.judge(report, AdapterRepo.open(validation.context.repo.root))

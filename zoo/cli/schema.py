@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import typer
 
 Document = Annotated[
-    Literal["io", "release", "flow"],
-    typer.Argument(metavar="NAME", help="io (io.yaml), release (zoo.yaml) or flow (flow.yaml)."),
+    Literal["io", "release", "flow", "gate"],
+    typer.Argument(metavar="NAME", help="io (io.yaml), release (zoo.yaml), flow (flow.yaml), gate."),
 ]
 Comment = Annotated[
     bool,
@@ -15,7 +15,7 @@ Comment = Annotated[
 
 
 def schema(name: Document = "io", yaml_comment: Comment = False) -> None:
-    """Print the JSON Schema of io.yaml, zoo.yaml or flow.yaml, for editors and other programs.
+    """Print the JSON Schema of io.yaml, zoo.yaml, flow.yaml or zoo-gate.yaml, for editors and other programs.
 
     Save it beside the file, and put the line that --yaml-comment prints at the file's top: editors with the
     YAML language server then complete and check it.

@@ -11,9 +11,14 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
-DocumentName = Literal["io", "release", "flow"]
+DocumentName = Literal["io", "release", "flow", "gate"]
 DOCUMENTS: tuple[DocumentName, ...] = get_args(DocumentName)
-FILES: dict[DocumentName, str] = {"io": "io.yaml", "release": "zoo.yaml", "flow": "flow.yaml"}
+FILES: dict[DocumentName, str] = {
+    "io": "io.yaml",
+    "release": "zoo.yaml",
+    "flow": "flow.yaml",
+    "gate": "zoo-gate.yaml",
+}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SHIPPED = Path(__file__).with_name("io.schema.json")
 
@@ -22,12 +27,14 @@ def document_schema(name: DocumentName) -> dict[str, Any]:
     """The JSON Schema of one kind of file, made from its model."""
     from zoo.specs.flow import FLOW_FORMAT, FlowSpec
     from zoo.specs.io import IO_FORMAT, IOSpec
+    from zoo.specs.policy import Policy
     from zoo.specs.release import ReleaseSpec
 
     models: dict[DocumentName, tuple[type[BaseModel], int]] = {
         "io": (IOSpec, IO_FORMAT),
         "release": (ReleaseSpec, 1),
         "flow": (FlowSpec, FLOW_FORMAT),
+        "gate": (Policy, 1),
     }
     model, version = models[name]
     schema = model.model_json_schema(mode="validation")
