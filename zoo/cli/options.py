@@ -42,7 +42,7 @@ Replay = Annotated[bool, typer.Option("--replay", help="Only the conformance vec
 Output = Annotated[
     list[Path] | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help="Also write the report: .json .xml .sarif .md; repeatable."
+        "--output", "-o", metavar="FILE", help="Also write the report: .json .xml .sarif .md .html; many."
     ),
 ]
 Record = Annotated[

@@ -11,12 +11,19 @@ Renderer = Callable[[Report], str]
 
 def renderers() -> Mapping[str, Renderer]:
     """Every format that goes to a file, by suffix."""
+    from zoo.render.html import render_html
     from zoo.render.json import render_json
     from zoo.render.junit import render_junit
     from zoo.render.markdown import render_markdown
     from zoo.render.sarif import render_sarif
 
-    return {".json": render_json, ".xml": render_junit, ".sarif": render_sarif, ".md": render_markdown}
+    return {
+        ".json": render_json,
+        ".xml": render_junit,
+        ".sarif": render_sarif,
+        ".md": render_markdown,
+        ".html": render_html,
+    }
 
 
 def check_outputs(paths: Sequence[Path]) -> None:
@@ -30,7 +37,7 @@ def check_outputs(paths: Sequence[Path]) -> None:
         if path.suffix.lower() not in known:
             raise UsageError(
                 f"--output {path}: no format for the suffix {path.suffix!r}",
-                hint=f"name it {', '.join('*' + suffix for suffix in known)} (JSON, JUnit, SARIF, Markdown)",
+                hint=f"name it {', '.join('*' + suffix for suffix in known)}",
             )
         if not path.absolute().parent.is_dir():
             raise UsageError(
