@@ -14,9 +14,10 @@ import yaml
 
 from tests.benchmarks.evidence import record
 from tests.benchmarks.io_canned import canned_cases
-from tests.benchmarks.io_cases import Case, plain_cases
+from tests.benchmarks.io_cases import Case
+from tests.benchmarks.io_kinds import plain_cases
 from tests.benchmarks.io_same import same
-from tests.benchmarks.io_traps import GAPS, TRAPS, trap_cases
+from tests.benchmarks.io_trap_classes import GAPS, TRAPS, trap_cases
 from zoo.errors import ZooError
 from zoo.io import process, rewrite
 from zoo.specs.io_file import parse_io

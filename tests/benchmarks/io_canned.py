@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.benchmarks.io_cases import CITATIONS
+from tests.benchmarks.io_records import CITATIONS
 from zoo.errors import ZooError
 from zoo.io import process, rewrite
 from zoo.specs.io_file import parse_io

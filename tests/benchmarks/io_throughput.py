@@ -43,7 +43,8 @@ def cases() -> list[dict[str, Any]]:
     """Citations over documents, a weighed yes or no, a question rewritten; every text another one."""
     import random
 
-    from tests.benchmarks.io_cases import answer, entry, pipeline, request, spec
+    from tests.benchmarks.io_cases import answer, entry, request, spec
+    from tests.benchmarks.io_kinds import pipeline
     from tests.benchmarks.io_traps import YES_NO, quoted, record_tokens, scored
 
     check = {"type": "object", "properties": {"score": {"enum": ["yes", "no"]}}, "required": ["score"]}

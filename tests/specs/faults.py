@@ -8,69 +8,19 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-Data = dict[str, Any]
-Change = tuple[str, Callable[[Data], None]]
-
-
-# ---------------------------------------------------------------- what is where in a file
-
-
-def rules_of(data: Data, *kinds: str) -> list[tuple[int, Data]]:
-    rules = data.get("transformations") or []
-    return [(index, rule) for index, rule in enumerate(rules) if not kinds or rule["type"] in kinds]
-
-
-def schemas_of(data: Data) -> list[tuple[tuple[str, ...], Data]]:
-    """The reply's schema and all subschemas, by path from the file's top."""
-    found: list[tuple[tuple[str, ...], Data]] = []
-
-    def visit(path: tuple[str, ...], node: Any) -> None:
-        if not isinstance(node, dict):
-            return
-        found.append((path, node))
-        for name, child in (node.get("properties") or {}).items():
-            visit((*path, "properties", name), child)
-        for name, child in (node.get("$defs") or {}).items():
-            visit((*path, "$defs", name), child)
-        visit((*path, "items"), node.get("items"))
-
-    start: tuple[str, ...] = ("response_format",)
-    if data.get("response_format") is None:
-        start = ("parameters", "response_format", "json_schema", "schema")
-    visit(start, at(data, start))
-    return found
-
-
-def at(data: Any, path: tuple[Any, ...]) -> Any:
-    for part in path:
-        if data is None:
-            return None
-        data = data[part] if isinstance(data, list) else data.get(part)
-    return data
-
-
-def edit(path: tuple[Any, ...], make: Callable[[Any], Any]) -> Callable[[Data], None]:
-    def change(data: Data) -> None:
-        parent = at(data, path[:-1])
-        parent[path[-1]] = make(parent.get(path[-1]) if isinstance(parent, dict) else parent[path[-1]])
-
-    return change
-
-
-def rekeyed(path: tuple[Any, ...], old: Any, new: Any) -> Callable[[Data], None]:
-    """A key spelt otherwise, in its place."""
-    return edit(path, lambda mapping: {new if key == old else key: value for key, value in mapping.items()})
-
-
-def without(path: tuple[Any, ...], key: Any) -> Callable[[Data], None]:
-    return edit(path, lambda mapping: {k: v for k, v in mapping.items() if k != key})
-
-
-def misspelt(word: str) -> str:
-    return word[:-1] + ("x" if word[-1:] != "x" else "y")
-
-
-# ---------------------------------------------------------------- faults
+from tests.specs.fault_places import Change, Data, edit, misspelt, rekeyed, rules_of, without
+from tests.specs.schema_faults import (
+    reference_broken,
+    schema_field_optional,
+    schema_field_renamed,
+    schema_is_none,
+    schema_number,
+    schema_of_another_type,
+    schema_value_added,
+    schema_value_dropped,
+    schema_value_misspelt,
+    schema_without_enum,
+)
 
 
 def category_dropped(data: Data) -> Iterator[Change]:
@@ -180,84 +130,6 @@ def step_twice(data: Data) -> Iterator[Change]:
                 lambda rules, i=index, r=rule: [*rules[: i + 1], copy.deepcopy(r), *rules[i + 1 :]],
             ),
         )
-
-
-def schema_field_renamed(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        for name in node.get("properties") or {}:
-            yield name, rekeyed((*path, "properties"), name, name + "_")
-
-
-def schema_field_optional(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        for name in node.get("required") or ():
-            yield name, edit((*path, "required"), lambda names, name=name: [n for n in names if n != name])
-
-
-def schema_value_misspelt(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        for value in node.get("enum") or ():
-            new = misspelt(value) if isinstance(value, str) else value + 100
-            yield (
-                str(value),
-                edit(
-                    (*path, "enum"), lambda values, v=value, n=new: [n if one == v else one for one in values]
-                ),
-            )
-
-
-def schema_value_added(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        if node.get("enum"):
-            new = "neither" if isinstance(node["enum"][0], str) else 77
-            yield path[-1], edit((*path, "enum"), lambda values, n=new: [*values, n])
-
-
-def schema_value_dropped(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        for value in node.get("enum") or ():
-            yield (
-                str(value),
-                edit((*path, "enum"), lambda values, v=value: [one for one in values if one != v]),
-            )
-
-
-def schema_of_another_type(data: Data) -> Iterator[Change]:
-    others = {
-        "string": "integer",
-        "integer": "string",
-        "array": "object",
-        "object": "array",
-        "boolean": "string",
-    }
-    for path, node in schemas_of(data):
-        if node.get("type") in others:
-            yield ".".join(path[1:]) or "top", edit((*path, "type"), lambda kind: others[kind])
-
-
-def schema_number(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        if node.get("type") == "integer":
-            yield path[-1], edit((*path, "type"), lambda _: ["integer", "null"])
-
-
-def schema_without_enum(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        if "enum" in node:
-            yield path[-1], without(path, "enum")
-
-
-def schema_is_none(data: Data) -> Iterator[Change]:
-    for path, node in schemas_of(data):
-        if "type" in node:
-            yield ".".join(path[1:]) or "top", edit((*path, "type"), lambda kind: misspelt(kind))
-
-
-def reference_broken(data: Data) -> Iterator[Change]:
-    schema = data.get("response_format")
-    if isinstance(schema, dict) and "$ref" in (schema.get("items") or {}):
-        for target in ("#/$defs/Nobody", "https://example.org/schema.json", "#"):
-            yield target, edit(("response_format", "items", "$ref"), lambda _, target=target: target)
 
 
 def boundary_dropped(data: Data) -> Iterator[Change]:
