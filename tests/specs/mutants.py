@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import yaml
 
-from tests.specs.faults import FAULTS, Change, Data, edit, misspelt, rules_of, without
+from tests.specs.fault_places import Change, Data, edit, misspelt, rules_of, without
+from tests.specs.faults import FAULTS
 from tests.specs.intrinsics import Intrinsic
 
 # fault: nobody means this; choice: somebody may mean it, and it is a contract of its own then
