@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.adapter import AdapterRepo
-from zoo.cards import behaviour, checks, engines, front_matter, provenance, usage, vectors
+from zoo.cards import behaviour, checks, contract, engines, front_matter, provenance, usage, vectors
 from zoo.cards.markdown import cell, code
 from zoo.cards.record import CardRecord, read_record
 from zoo.errors import SpecError
@@ -84,6 +84,7 @@ def citation(record: CardRecord) -> str:
 SECTIONS: tuple[Section, ...] = (
     title,
     purpose,
+    contract.contract,
     checks.checks,
     usage.invocation,
     usage.usage,

@@ -1,5 +1,6 @@
 """The card says what the release's files say, and nothing else."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from tests.hub.card import problems
-from tests.releases import COMMIT, MEASURED, OUTCOMES, failed, report_on, skipped, write_release
-from zoo.adapter import AdapterRepo
+from tests.releases import COMMIT, COMPARISON, MEASURED, OUTCOMES, failed, report_on, skipped, write_release
+from zoo.adapter import LOCK_NAME, AdapterRepo
 from zoo.cards.card import SECTIONS, recorded_report, render_card
 from zoo.cards.front_matter import metadata
 from zoo.cards.record import read_record
 from zoo.errors import NotFoundError, RefusedError
 from zoo.report import Crashed, Report
+from zoo.specs.comparison import Control, Estimate
 from zoo.specs.lock import BehaviourRecord
 from zoo.specs.release import BaseRef, GatePolicy, InvocationSpec, Position
 
@@ -92,6 +94,57 @@ def test_it_says_when_an_adapter_is_no_better_than_nothing(tmp_path: Path) -> No
     assert "no better" not in card_of(write_release(tmp_path / "strong"))
 
 
+def test_a_recovery_is_shown_with_its_intervals_and_its_verdict(tmp_path: Path) -> None:
+    compared = MEASURED.model_copy(update={"comparison": COMPARISON})
+    folder = write_release(tmp_path / "compared", behaviour=compared)
+    card = card_of(folder, report_on(folder))
+    assert "**Equivalent to the source LoRA**: accuracy differs from the LoRA's by -0.008" in card
+    assert (
+        "| **recovered aLoRA (this release)** | 0.942 [0.912, 0.972] | 0.975 [0.945, 1.005] | 120 |" in card
+    )
+    assert "| 12 to 1,700 | 0.950 | 0.942 | -0.008 [-0.038, +0.022] | 120 |" in card
+    assert "| source LoRA's | the invocation | 0.530 | 0.550 | 64 |" in card
+    assert "The recovery ended at step 45 of 100" in card
+    assert "control" not in card
+    assert problems(card) == ([], [])
+    plain = card_of(write_release(tmp_path / "plain"))
+    assert "Where the adapter begins to act" not in plain
+
+
+def test_a_task_that_does_not_suit_an_alora_is_said_with_its_control(tmp_path: Path) -> None:
+    share = Estimate(value=0.9, low=0.8, high=0.95)
+    convicted = COMPARISON.model_copy(
+        update={
+            "verdict": "re-reads",
+            "reason": "degraded by much",
+            "control": Control(steps=60, score=share, agreement=share, gain=share),
+        }
+    )
+    compared = MEASURED.model_copy(update={"comparison": convicted})
+    card = card_of(write_release(tmp_path / "unsuited", behaviour=compared))
+    assert "**Not suited to an aLoRA**: degraded by much" in card
+    assert (
+        "a fresh LoRA on whole prompts, trained on the same data for 60 steps: 0.900 [0.800, 0.950]" in card
+    )
+
+
+def test_figures_on_invented_requests_alone_are_no_result(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "invented")
+    path = folder / LOCK_NAME
+    content = json.loads(path.read_text())
+    made = {"sha256": content["behaviour"]["data_sha256"], "origin": "12 sample requests of zoo.yaml"}
+    content["training"]["settings"]["invented"] = made
+    path.write_text(json.dumps(content))
+    card = card_of(folder)
+    assert "**Measured on invented requests alone.**" in card
+    assert "model-index" not in card
+    assert "written by the base model, like 12 sample requests of zoo.yaml" in card
+    content["training"]["settings"]["invented"] = {"sha256": "0" * 64}
+    path.write_text(json.dumps(content))
+    assert "invented requests" not in card_of(folder)
+    assert "model-index" in card_of(folder)
+
+
 def test_a_release_without_a_report_says_that_nothing_was_checked(release: Path) -> None:
     card = card_of(release)
     assert "**It was not checked.**" in card
@@ -145,7 +198,7 @@ def test_every_section_is_in_the_full_card_in_order(release: Path) -> None:
     card = card_of(release, report_on(release), hub_id="")
     places = [card.index(text) for section in SECTIONS if (text := section(record))]
     assert places == sorted(places)
-    assert len(places) == len(SECTIONS) - 1  # no notes
+    assert len(places) == len(SECTIONS) - 2  # no notes, no contract
 
 
 def test_a_report_about_other_files_is_refused(release: Path) -> None:

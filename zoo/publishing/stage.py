@@ -21,6 +21,7 @@ from zoo.cards.card import recorded_report, render_card
 from zoo.errors import DefectError, NotFoundError, RefusedError, SpecError, UndecidedError, ZooError
 from zoo.progress import Progress, silent
 from zoo.provenance import OUTSIDE_PAYLOAD, folder_digest, payload_digests, sha256_bytes
+from zoo.publishing.example import worked_example
 from zoo.render.json import from_document, to_document
 from zoo.report import Crashed, Flagged, Report, Severity, Skipped
 from zoo.specs.document import MAX_DOCUMENT_BYTES, check
@@ -161,7 +162,7 @@ def stage_release(
 
     Raises:
         NotFoundError: no adapter there, or no `zoo.yaml` or `zoo.lock.json`.
-        RefusedError: ZH001 the checks failed; ZH011 a link.
+        RefusedError: ZH001 the checks failed; ZH011 a link; ZH014 it cannot answer its own sample request.
         UndecidedError: ZH001, not everything was checked.
         DefectError: a check crashed.
         SpecError: a file breaks its specification.
@@ -183,7 +184,8 @@ def stage_release(
     (stage / LOCK_NAME).write_text(dump_lock(lock), encoding="utf-8")
     report = _checked(stage, staged.release, base=base, device=device, progress=progress)
     written = AdapterRepo.open(stage).lock or lock  # the check has added the vectors
-    complete = written.model_copy(update={"evidence": to_document(report)})
+    example = worked_example(stage, base=base, device=device)
+    complete = written.model_copy(update={"evidence": to_document(report), "example": example})
     return finish(stage, complete, hub_id=hub_id, signer=signer)
 
 
@@ -301,4 +303,4 @@ def _identity(lock: Lock) -> tuple[Any, ...]:
             [(result.code, type(result.outcome)) for result in report.results],
         )
     files = {name: "" if name == VECTORS_NAME else digest for name, digest in lock.files.items()}
-    return lock.model_dump(mode="json", exclude={"evidence", "files"}), files, verdicts
+    return lock.model_dump(mode="json", exclude={"evidence", "example", "files"}), files, verdicts
