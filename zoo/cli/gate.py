@@ -38,8 +38,9 @@ def gate(
 
     from zoo.ci.gate import Gate, chosen, read_policy
     from zoo.ci.gate import gate as run_gate
+    from zoo.cli.announcing import announce
     from zoo.cli.progress import shown
-    from zoo.cli.reporting import announce, output_paths
+    from zoo.cli.reporting import output_paths
     from zoo.render.json import to_document
     from zoo.render.suffix import check_outputs, write_outputs
     from zoo.validators.validate import Settings
