@@ -60,15 +60,30 @@ class SourceInvocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What the user says where a source does not.
+
+    Attributes:
+        initial: the adapter as it was before training, for inits that change the base weights.
+        max_error: the relative error that is accepted of a module without an exact form; None for none.
+        alpha: of a format that does not store it.
+    """
+
+    initial: Path | None = None
+    max_error: float | None = None
+    alpha: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
     """One format.
 
     Attributes:
         name: as plans and locks call it.
         accepts: whether a folder is of this format, by content.
-        read: reads it, given the base model and, or None, the folder of its initial factors.
+        read: reads it, given the base model and what the user says.
     """
 
     name: str
     accepts: Callable[["Source"], bool]
-    read: Callable[["Source", "BaseModel", Path | None], LoraCheckpoint] = field(repr=False)
+    read: Callable[["Source", "BaseModel", ReadOptions], LoraCheckpoint] = field(repr=False)

@@ -4,7 +4,9 @@ Every form says the same thing twice, on purpose: `low_rank` gives factors, `upd
 own forward as its library writes it. A fold is checked by comparing the two. x is float64 `[rows, in]`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -42,6 +44,41 @@ class Form(Protocol):
 
     def update(self, x: "Tensor") -> "Tensor":
         """What the source adds to the module's output for inputs x: float64 `[rows, out]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """A form that is costly to expand, because it reads the base weight; its factors are kept.
+
+    Attributes:
+        form: the form.
+    """
+
+    form: Form
+
+    def low_rank(self) -> LowRank:
+        """The form's factors, computed once."""
+        return self._plain
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """The form's own forward."""
+        return self.form.update(x)
+
+    @cached_property
+    def _plain(self) -> LowRank:
+        return self.form.low_rank()
+
+
+def remembered(load: Callable[[], Form]) -> Callable[[], Form]:
+    """A loader that loads once, and whose form keeps its factors."""
+    kept: list[Form] = []
+
+    def loader() -> Form:
+        if not kept:
+            kept.append(Remembered(form=load()))
+        return kept[0]
+
+    return loader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Which module of the base model each factor belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from zoo.converters.keys import Part
@@ -8,7 +8,7 @@ from zoo.converters.source import Source
 from zoo.errors import RefusedError
 from zoo.models import BaseModel
 
-_FACTORS = (Part.A, Part.B, Part.LATENT)
+_FACTORS = (Part.A, Part.B, Part.LATENT, Part.DIAGONAL, Part.MAGNITUDE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +48,31 @@ def adapted_modules(source: Source, base: BaseModel) -> tuple[list[ModuleTensors
         if Part.A not in names or Part.B not in names:
             missing = "lora_B" if Part.A in names else "lora_A"
             raise broken(f"{written} has no {missing}")
-        path, shape = _find(written, base)
+        path, shape = find_module(written, base)
         if path != written:
             renames.append(f"module {written} → {path}")
         modules.append(ModuleTensors(path=path, shape=shape, names=names))
     renames.extend(_spellings(source))
     return modules, renames
+
+
+def missing_targets(source: Source, base: BaseModel, adapted: Collection[str]) -> list[str]:
+    """A line about modules that the config names and the file does not hold; PEFT leaves those as they are.
+
+    Only where `target_modules` is a list of names and nothing else narrows it.
+    """
+    config = source.config
+    narrowed = config.layers_to_transform is not None or config.exclude_modules or config.layers_pattern
+    if not isinstance(config.target_modules, list) or narrowed:
+        return []
+    named = tuple(config.target_modules)
+    ends = tuple(f".{name}" for name in named)
+    missing = [
+        path for path in base.linears if (path in named or path.endswith(ends)) and path not in adapted
+    ]
+    if not missing:
+        return []
+    return [f"the file holds nothing for {len(missing)} modules of target_modules, such as {missing[0]}"]
 
 
 def broken(what: str) -> RefusedError:
@@ -65,11 +84,14 @@ def broken(what: str) -> RefusedError:
     )
 
 
-def _find(written: str, base: BaseModel) -> tuple[str, tuple[int, int]]:
-    """The module's path in the loaded model, and its shape.
+def find_module(written: str, base: BaseModel) -> tuple[str, tuple[int, int]]:
+    """A module's path in the loaded model, and its shape.
 
     A checkpoint may leave out the outermost name (GPT-2's has `h.0`, its model `transformer.h.0`), and an
     adapter may too: the longer spelling is the loaded model's.
+
+    Raises:
+        RefusedError: ZV017, the base has no such module, or several.
     """
     if written in base.linears:
         return written, base.linears[written]

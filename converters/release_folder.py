@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import __version__
 from zoo.adapter import LOCK_NAME, RELEASE_NAME, WEIGHTS_NAME
+from zoo.converters.weights_file import write_weights
 from zoo.layouts import CONFIG_NAME
 from zoo.models import BaseModel
 from zoo.provenance import package_versions, payload_digests
@@ -47,17 +48,13 @@ def write_release(
     Raises:
         OSError: the folder cannot be written.
     """
-    from safetensors.torch import save_file
-
     config = adapter_config(rank=rank, targets=targets, base=base, invocation_ids=invocation_ids)
     (stage / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
-    save_file(content, stage / WEIGHTS_NAME, metadata={"format": "pt"})
-    (stage / WEIGHTS_NAME).chmod(0o644)  # safetensors makes it private to the user
+    digest = write_weights(stage / WEIGHTS_NAME, weights)
     (stage / RELEASE_NAME).write_text(dump_release(spec), encoding="utf-8")
     lock = Lock(
         zoo_version=__version__,
-        files=payload_digests(stage),
+        files=payload_digests(stage, known={WEIGHTS_NAME: digest}),
         base=base.lock(),
         conversion=conversion,
         training=training,

@@ -1,21 +1,30 @@
 """Tensors of an adapter file, read one at a time, within bounds and without running anything in it."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo.adapter import WEIGHTS_NAME
+from zoo.converters.base_weights import LocalShard, as_tensor
 from zoo.errors import NotFoundError, RefusedError
-from zoo.safetensors_header import read_header
+from zoo.safetensors_header import TensorInfo, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PICKLE_NAME = "adapter_model.bin"
 MAX_PICKLE_BYTES = 8_000_000_000
+# adapters.*: MLX; adapter_N.pt: torchtune; *.lora: litgpt; pytorch_lora_weights: Diffusers
+FOREIGN_NAMES = (
+    "adapters.safetensors", "adapters.npz", "adapter_[0-9]*.pt", "adapter.pt", "adapter_model.pt",
+    "lit_model.pth.lora", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "*.gguf",
+)  # fmt: skip
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 _SPELLINGS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 
@@ -46,13 +55,18 @@ class SafetensorsFile:
         Raises:
             RefusedError: ZF003, not a well-formed safetensors file.
         """
-        found = read_header(self.path).tensors
-        return {name: Shape(dtype=info.dtype, shape=info.shape) for name, info in found.items()}
+        return {name: Shape(dtype=info.dtype, shape=info.shape) for name, info in self._places.items()}
 
     def load(self, name: str) -> "Tensor":
-        """One tensor, on the CPU, in the file's dtype."""
-        tensor: Tensor = self._stream.get_tensor(name)
-        return tensor
+        """One tensor, on the CPU, in the file's dtype; read rather than mapped, so that it can be let go."""
+        info = self._places[name]
+        if info.dtype not in FLOATS:
+            return self._stream.get_tensor(name)  # type: ignore[no-any-return]
+        return as_tensor(LocalShard(path=self.path).read(info.begin, info.end), info, info.shape)
+
+    @cached_property
+    def _places(self) -> Mapping[str, TensorInfo]:
+        return read_header(self.path).tensors
 
     @cached_property
     def _stream(self) -> Any:
@@ -63,36 +77,21 @@ class SafetensorsFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PickleFile:
-    """`adapter_model.bin`, what PEFT wrote before 0.7; read with `weights_only`, or not at all."""
+class UnpackedFile:
+    """A file that has to be unpacked whole: a pickle of tensors, or NumPy's archive of arrays."""
 
     path: Path
 
     @cached_property
-    def tensors(self) -> Mapping[str, "Tensor"]:
+    def tensors(self) -> "Mapping[str, Tensor]":
         """Every tensor by name.
 
         Raises:
             RefusedError: ZV014, it holds anything but tensors, or is too large.
         """
-        import pickle
-        import warnings
-
-        import torch
-
         if self.path.stat().st_size > MAX_PICKLE_BYTES:
             raise _unsafe(self.path, f"is larger than {MAX_PICKLE_BYTES:,} bytes")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch remarks on odd pickles before it refuses them
-                content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError):
-            raise _unsafe(self.path, "holds more than tensors, or is damaged") from None
-        if not isinstance(content, dict) or not all(
-            isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
-        ):
-            raise _unsafe(self.path, "is not a map from names to tensors")
-        return content
+        return _arrays(self.path) if self.path.suffix == ".npz" else _unpickled(self.path)
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
@@ -107,23 +106,92 @@ class PickleFile:
         return self.tensors[name]
 
 
-TensorFile = SafetensorsFile | PickleFile
+def _unpickled(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a pickle, by way of safetensors that a limited process writes."""
+    from safetensors.torch import load
+
+    with TemporaryDirectory(prefix="zoo-tensors-") as folder:
+        target = Path(folder) / WEIGHTS_NAME
+        command = [sys.executable, "-P", "-m", "zoo.converters.unpickle", str(path.absolute()), str(target)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode == 0 and target.is_file():
+            return load(target.read_bytes())
+    said = done.stdout.decode(errors="replace") if done.returncode == 1 else ""
+    raise _unsafe(path, said or "takes more memory or time to read than a file of tensors does")
+
+
+def _arrays(path: Path) -> "dict[str, Tensor]":
+    """The arrays of NumPy's archive, read without pickles."""
+    import zipfile
+
+    import numpy as np
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > MAX_PICKLE_BYTES:
+                raise _unsafe(path, f"unpacks to more than {MAX_PICKLE_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, KeyError):
+        raise _unsafe(path, "holds more than arrays of numbers, or is damaged") from None
+
+
+class TensorFile(Protocol):
+    """A file of named tensors."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every tensor's dtype and shape by name."""
+
+    def load(self, name: str) -> "Tensor":
+        """One tensor, on the CPU, in the file's dtype."""
 
 
 def open_tensors(folder: Path) -> TensorFile:
-    """The weights of an adapter folder; safetensors where both kinds are there.
+    """The weights of a PEFT adapter folder; safetensors where both kinds are there.
 
     Raises:
         NotFoundError: there are none.
     """
-    if (folder / WEIGHTS_NAME).is_file():
-        return SafetensorsFile(path=folder / WEIGHTS_NAME)
-    if (folder / PICKLE_NAME).is_file():
-        return PickleFile(path=folder / PICKLE_NAME)
+    for name in (WEIGHTS_NAME, PICKLE_NAME):
+        if (folder / name).is_file():
+            return open_file(folder / name)
+    found = candidates(folder)
+    if len(found) == 1:
+        return open_file(found[0])
     raise NotFoundError(
         f"{folder} holds neither {WEIGHTS_NAME} nor {PICKLE_NAME}",
-        hint="give the folder that PEFT's save_pretrained wrote",
+        hint="give the folder that PEFT's save_pretrained wrote, or the file of weights itself",
     )
+
+
+def open_file(path: Path) -> TensorFile:
+    """A file of tensors, by its ending."""
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path=path)
+    if path.suffix == ".gguf":
+        from zoo.converters.gguf_file import GgufFile
+
+        return GgufFile(path=path)
+    return UnpackedFile(path=path)
+
+
+def candidates(folder: Path) -> list[Path]:
+    """The files in a folder that may be an adapter's weights under another trainer's name, sorted."""
+    return sorted(path for pattern in FOREIGN_NAMES for path in folder.glob(pattern) if path.is_file())
+
+
+def finite(tensor: "Tensor") -> bool:
+    """Whether no value is infinite or not a number; thirty times faster than asking each value."""
+    if not tensor.numel():
+        return True
+    low, high = tensor.aminmax()  # both are NaN where any value is
+    return bool(low.isfinite()) and bool(high.isfinite())
 
 
 def _spelling(tensor: "Tensor") -> str:

@@ -7,33 +7,48 @@ Behavioural, with data: distil the original LoRA into the folded weights, and me
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from zoo.adapter import IO_NAME
+from zoo.converters.base_weights import StreamedBase, streamed
+from zoo.converters.changes import Changes, change
+from zoo.converters.checkpoint import ReadOptions
+from zoo.converters.concat import concat, parse_weights
 from zoo.converters.fold import Folded, fold
 from zoo.converters.invocation import decide
 from zoo.converters.plan import ConversionPlan
-from zoo.converters.planning import resolve_base, summarise
+from zoo.converters.planning import named_base, resolve_base, summarise
+from zoo.converters.rank import rank_of
 from zoo.converters.readers import read_checkpoint
+from zoo.converters.readers.extract import extract
 from zoo.converters.readers.legacy import Boundary
 from zoo.converters.release_folder import write_release
 from zoo.converters.source import Source
 from zoo.errors import NotFoundError, UsageError
-from zoo.models import BaseModel, Dtype
+from zoo.evaluation.lines import behaviour_lines
+from zoo.models import BaseModel, Dtype, resolve
 from zoo.progress import Progress, silent
 from zoo.prompts import Prompter
-from zoo.specs.lock import BehaviourRecord, ConversionRecord
+from zoo.specs.lock import BehaviourRecord, ChangeRecord, ConversionRecord
 from zoo.specs.release import Position
 from zoo.staging import check_target, staged_folder
+from zoo.training.distil_settings import DistilSettings
+from zoo.training.invention.record import invented_lines
+from zoo.training.work import claimed_work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.training.distil import DistilSettings, Recovery
+    from zoo.training.contract import Contract
+    from zoo.training.distil import Recovery
+    from zoo.training.invention.invention import InventionSettings
+    from zoo.training.invention.samples import SampleRequests
 
+AUTO = "auto"  # in the place of a data file: data are made
 NEXT_UNVERIFIED = "zoo convert … --recover DATA.jsonl   (distil and measure), then zoo validate {folder}"
 
 
@@ -50,6 +65,11 @@ class PlanOptions(TypedDict, total=False):
         description: for people.
         legacy_boundary: how the `alora` package's boundary is read; exclusive when left out.
         initial: the adapter as it was before training, for inits that change the base weights.
+        also: further adapters of the same base, whose updates are added.
+        weights: of the source and each further adapter in the sum, such as `1,0.5`; all 1 when left out.
+        max_error: the relative error that is accepted of a module without an exact low-rank form.
+        alpha: of a format that does not store it.
+        extract: the rank of a full fine-tune's update; the source is then a model folder.
     """
 
     base: BaseModel | str
@@ -61,6 +81,11 @@ class PlanOptions(TypedDict, total=False):
     description: str
     legacy_boundary: Boundary
     initial: Path | None
+    also: Sequence[Path]
+    weights: str
+    max_error: float | None
+    alpha: float | None
+    extract: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,34 +96,30 @@ class Conversion:
         folder: the release folder.
         plan: what was done.
         fold_error: largest relative Frobenius error of a folded module.
+        changes: what was done to the folded weights afterwards.
         behaviour: what was measured; status `unverified` without recovery.
+        recovery: how it was recovered, or None.
     """
 
     folder: Path
     plan: ConversionPlan
     fold_error: float
+    changes: tuple[ChangeRecord, ...] = ()
     behaviour: BehaviourRecord
+    recovery: "Recovery | None" = None
 
     def lines(self) -> list[str]:
         """What came out, for people, one fact a line; the plan's own lines are not repeated."""
         head = [f"fold error  {self.fold_error:.1e} (largest relative Frobenius error of a module's update)"]
-        measured = self.behaviour
-        if measured.status == "unverified":
+        head += [f"changed     {line}" for record in self.changes for line in record.lines]
+        if self.behaviour.status == "unverified":
             return [
                 *head,
                 "behaviour   UNVERIFIED: a LoRA that is only relabelled may not work; nobody measured it",
                 f"next        {NEXT_UNVERIFIED.format(folder=self.folder)}",
             ]
-        columns = [f"{name} {value:.3f}" for name, value in measured.accuracy.items()]
-        agreed = [f"{name} {value:.3f}" for name, value in measured.agreement.items()]
-        trivial = "" if measured.trivial is None else f", commonest answer {measured.trivial:.3f}"
-        return [
-            *head,
-            f"measured on {measured.samples} samples that were not trained on",
-            f"agreement   with the teacher LoRA: {', '.join(agreed)}",
-            f"accuracy    {', '.join(columns)}{trivial}",
-            f"next        zoo validate {self.folder}",
-        ]
+        made = invented_lines(self.recovery.training, self.behaviour) if self.recovery else []
+        return [*head, *made, *behaviour_lines(self.behaviour), f"next        zoo validate {self.folder}"]
 
     def to_document(self) -> dict[str, Any]:
         """The conversion as plain data."""
@@ -106,7 +127,9 @@ class Conversion:
             "folder": str(self.folder),
             "plan": self.plan.to_document(),
             "fold_error": self.fold_error,
+            "changes": [record.model_dump(mode="json") for record in self.changes],
             "behaviour": self.behaviour.model_dump(mode="json"),
+            "recovery": self.recovery.to_document() if self.recovery else None,
         }
 
 
@@ -124,10 +147,21 @@ def plan_conversion(source: Path | str, **options: Unpack[PlanOptions]) -> Conve
         RefusedError: ZV…, it cannot become an aLoRA; ZI004, the invocation does not occur in prompts.
         BaseMissingError: the base cannot be had here.
     """
-    opened = Source.open(Path(source))
-    wanted = options.get("base", "")
-    base = wanted if isinstance(wanted, BaseModel) else resolve_base(opened, wanted)
-    checkpoint = read_checkpoint(opened, base, initial=options.get("initial"))
+    reading = ReadOptions(
+        initial=options.get("initial"), max_error=options.get("max_error"), alpha=options.get("alpha")
+    )
+    wanted, rank = options.get("base", ""), options.get("extract")
+    if rank is None:
+        opened = Source.open(Path(source))
+        base = wanted if isinstance(wanted, BaseModel) else _reached(opened, wanted)
+        checkpoint = read_checkpoint(opened, base, reading)
+    else:
+        base = wanted if isinstance(wanted, BaseModel) else named_base(wanted)
+        checkpoint = extract(Path(source), base, rank=rank)
+    if further := options.get("also", ()):
+        others = [read_checkpoint(Source.open(Path(other)), base, reading) for other in further]
+        weights = parse_weights(options.get("weights", ""), 1 + len(others))
+        checkpoint = concat([checkpoint, *others], weights)
     invocation, notes = decide(
         checkpoint,
         Prompter(base),
@@ -145,7 +179,11 @@ def convert(
     out: Path | str,
     *,
     recover: Path | str | None = None,
-    settings: "DistilSettings | None" = None,
+    settings: DistilSettings | None = None,
+    contract: "Contract | None" = None,
+    invention: "InventionSettings | None" = None,
+    requests: Path | None = None,
+    changes: Changes | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
     progress: Progress = silent,
@@ -156,8 +194,15 @@ def convert(
     Args:
         source: an adapter folder, or a library folder with one adapter.
         out: the release folder to make; must not exist, or be empty.
-        recover: JSONL data to distil the source's behaviour on; None for the structural stage alone.
+        recover: JSONL data to distil the source's behaviour on; `auto` makes them, in a file beside `out`;
+            None for the structural stage alone.
         settings: of the distillation; its defaults when None.
+        contract: the adapter's `io.yaml`: makes the prompts of the data, judges replies, and goes into the
+            release; None where the data's messages are the prompts.
+        invention: how data are made, for `auto`.
+        requests: what their requests are made like: see `SampleRequests.read`; those of the source's own
+            `zoo.yaml` when None.
+        changes: to make to the folded weights; recovery then starts from what they leave.
         device: torch device of the distillation.
         dtype: of the base weights in the distillation.
         progress: told about long work.
@@ -170,6 +215,10 @@ def convert(
         out,
         recover=recover,
         settings=settings,
+        contract=contract,
+        invention=invention,
+        requests=requests,
+        changes=changes,
         device=device,
         dtype=dtype,
         progress=progress,
@@ -181,7 +230,11 @@ def apply(
     out: Path | str,
     *,
     recover: Path | str | None = None,
-    settings: "DistilSettings | None" = None,
+    settings: DistilSettings | None = None,
+    contract: "Contract | None" = None,
+    invention: "InventionSettings | None" = None,
+    requests: Path | None = None,
+    changes: Changes | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
     progress: Progress = silent,
@@ -195,62 +248,120 @@ def apply(
     """
     target = Path(out)
     check_target(target)
-    if recover and plan.checkpoint.invocation:
+    if recover:
+        _check_recoverable(plan, recover)
+    samples = _samples(plan, requests) if str(recover) == AUTO else None
+    if recover and isinstance(plan.base, StreamedBase):  # running it takes all of its weights
+        plan = replace(plan, base=resolve(plan.base.id, revision=plan.base.revision))
+    folded = fold(plan.checkpoint, plan.base.linears, keep=False, progress=progress)
+    folded = change(folded, changes or Changes(), progress=progress)
+    if not recover:
+        return _release(target, plan, folded, contract)
+    with claimed_work(target.absolute()) as work:
+        with _relabelled(plan, folded) as relabelled:
+            recovery = _recover(
+                plan,
+                relabelled,
+                Path(recover),
+                settings=settings or DistilSettings(),
+                contract=contract,
+                work=work,
+                invented=target.with_name(f"{target.name}.invented.jsonl"),
+                samples=samples,
+                invention=invention,
+                device=device,
+                dtype=dtype,
+                progress=progress,
+            )
+        return _release(target, plan, folded, contract, recovery)
+
+
+def _check_recoverable(plan: ConversionPlan, recover: Path | str) -> None:
+    if plan.checkpoint.invocation:
         raise UsageError(
             f"{plan.checkpoint.folder.name} is an aLoRA already: there is no LoRA teacher to recover",
             hint="leave --recover out; zoo train continues an aLoRA on data",
         )
-    if recover and not Path(recover).is_file():
+    if str(recover) != AUTO and not Path(recover).is_file():
         raise NotFoundError(f"{recover} does not exist", hint="give a JSONL file of messages and answers")
-    folded = fold(plan.checkpoint, plan.base.linears, progress=progress)
-    recovery = None
-    if recover:
-        with _relabelled(plan, folded) as relabelled:
-            recovery = _recover(plan, relabelled, Path(recover), settings, device, dtype, progress)
-    with staged_folder(target) as stage:
-        _write(stage, plan, folded, recovery)
-    behaviour = recovery.behaviour if recovery else BehaviourRecord()
-    return Conversion(folder=target, plan=plan, fold_error=folded.fold_error, behaviour=behaviour)
+
+
+def _reached(source: Source, wanted: str) -> BaseModel:
+    """The base, whose weights stay on the Hub until something in them is needed."""
+    return streamed(resolve_base(source, wanted, weights=False))
+
+
+def _samples(plan: ConversionPlan, requests: Path | None) -> "SampleRequests":
+    from zoo.training.invention.samples import SampleRequests
+
+    return SampleRequests.read(requests) if requests else SampleRequests.beside(plan.checkpoint.folder)
 
 
 def _recover(
     plan: ConversionPlan,
     relabelled: Path,
     data: Path,
-    settings: "DistilSettings | None",
-    device: str,
-    dtype: Dtype,
-    progress: Progress,
+    *,
+    invented: Path,
+    samples: "SampleRequests | None",
+    invention: "InventionSettings | None",
+    settings: DistilSettings,
+    **how: Any,
 ) -> "Recovery":
+    """Distils on data that are there, or, with samples, on data made first in the file `invented`."""
     from zoo.training.distil import recover
+    from zoo.training.invention.invention import invent
 
-    return recover(
-        base=plan.base,
-        relabelled=relabelled,
-        invocation=plan.invocation,
-        data=data,
-        settings=settings,
-        device=device,
-        dtype=dtype,
-        progress=progress,
-    )
+    how |= {"base": plan.base, "relabelled": relabelled, "invocation": plan.invocation}
+    if samples is None:
+        return recover(data=data, settings=settings, **how)
+    made = invent(invented, samples=samples, settings=invention, **how)
+    recovery = recover(data=made.path, settings=settings, **how)
+    return replace(recovery, training=made.noted(recovery.training))
 
 
 @contextmanager
 def _relabelled(plan: ConversionPlan, folded: Folded) -> Iterator[Path]:
-    """The structural release in a folder that goes away: student's start and teacher's weights."""
+    """The student's start and teacher's weights as a structural release, in a folder that goes away."""
     with tempfile.TemporaryDirectory(prefix="zoo-relabelled-") as name:
         folder = Path(name)
-        _write(folder, plan, folded, None)
+        _write(folder, plan, folded, folded.weights)
         yield folder
 
 
-def _write(stage: Path, plan: ConversionPlan, folded: Folded, recovery: "Recovery | None") -> None:
-    weights: Mapping[str, Tensor] = recovery.weights if recovery else folded.weights
+def _release(
+    target: Path,
+    plan: ConversionPlan,
+    folded: Folded,
+    contract: "Contract | None",
+    recovery: "Recovery | None" = None,
+) -> Conversion:
+    """Writes the folder of a finished conversion."""
+    with staged_folder(target) as stage:
+        if contract:
+            (stage / IO_NAME).write_bytes(contract.content)
+        _write(stage, plan, folded, recovery.weights if recovery else folded.weights, recovery)
+    return Conversion(
+        folder=target,
+        plan=plan,
+        fold_error=folded.fold_error,
+        changes=folded.changes,
+        behaviour=recovery.behaviour if recovery else BehaviourRecord(),
+        recovery=recovery,
+    )
+
+
+def _write(
+    stage: Path,
+    plan: ConversionPlan,
+    folded: Folded,
+    weights: "Mapping[str, Tensor]",
+    recovery: "Recovery | None" = None,
+) -> None:
     write_release(
         stage,
         weights=weights,
-        rank=next(tensor.shape[0] for name, tensor in weights.items() if ".lora_A." in name),
+        rank=rank_of(weights),
         targets=folded.targets,
         spec=plan.spec,
         base=plan.base,
@@ -260,6 +371,7 @@ def _write(stage: Path, plan: ConversionPlan, folded: Folded, recovery: "Recover
             source_files=dict(plan.checkpoint.digests),
             steps=plan.steps(),
             fold_error=folded.fold_error,
+            changes=list(folded.changes),
         ),
         training=recovery.training if recovery else None,
         behaviour=recovery.behaviour if recovery else None,

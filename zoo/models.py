@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT = embedded.NAME
+CONV1D_TYPES = ("gpt2", "openai-gpt", "imagegpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +90,17 @@ class BaseModel:
 
         A GPT-2 `Conv1D` stores its weight transposed; it is turned round here. Embeddings are left out.
         """
-        transposed = self.config.get("model_type") in ("gpt2", "openai-gpt", "imagegpt")
         shapes: dict[str, tuple[int, int]] = {}
         for name, info in self.tensors.items():
             if not name.endswith(".weight") or len(info.shape) != 2 or _is_embedding(name):
                 continue
             rows, columns = info.shape
-            swap = transposed and not name.startswith("lm_head")
-            shapes[name.removesuffix(".weight")] = (columns, rows) if swap else (rows, columns)
+            shapes[name.removesuffix(".weight")] = (columns, rows) if self.turns(name) else (rows, columns)
         return shapes
+
+    def turns(self, name: str) -> bool:
+        """Whether a linear weight of this name is stored `[in, out]`: GPT-2's `Conv1D` does."""
+        return self.config.get("model_type") in CONV1D_TYPES and not name.startswith("lm_head")
 
     @property
     def vocabulary(self) -> int:
@@ -182,12 +185,13 @@ class BaseModel:
         return content
 
 
-def resolve(spec: str, *, revision: str = "") -> BaseModel:
+def resolve(spec: str, *, revision: str = "", weights: bool = True) -> BaseModel:
     """Finds a base model.
 
     Args:
         spec: `org/name` or `org/name@revision` on the Hub, a local folder, or an embedded base's name.
         revision: used when `spec` has none of its own; the Hub's default branch when both are empty.
+        weights: whether a base on the Hub is fetched with its weights, or its configuration only.
 
     Raises:
         NotFoundError: nothing of that name.
@@ -212,7 +216,7 @@ def resolve(spec: str, *, revision: str = "") -> BaseModel:
 
     name, _, wanted = spec.partition("@")
     try:
-        commit, folder = hub.download_base(name, wanted or revision)
+        commit, folder = hub.download_base(name, wanted or revision, weights=weights)
     except UndecidedError as error:
         if name == embedded.HUB_ID:
             error.hint = f"an embedded copy of its weights needs no Hub: --base {embedded.NAME}"
@@ -232,7 +236,12 @@ def resolve_reference(reference: "BaseRef") -> BaseModel:
 
 
 def load_model(
-    base: BaseModel, *, dtype: Dtype = "float32", device: str = "cpu", attention: str = ""
+    base: BaseModel,
+    *,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    attention: str = "",
+    quantisation: Any = None,
 ) -> "PreTrainedModel":
     """Loads the base model's weights, in evaluation mode and frozen.
 
@@ -241,6 +250,7 @@ def load_model(
         dtype: of the weights.
         device: a torch device string.
         attention: transformers' attention implementation, such as `eager`; empty takes its default.
+        quantisation: transformers' quantisation config, or None; see `zoo.training.quantised`.
 
     Raises:
         UsageError: torch knows no such device.
@@ -254,6 +264,7 @@ def load_model(
     _check_device(device)
     if device == "cpu":
         settle()
+    more = {"quantization_config": quantisation, "device_map": {"": device}} if quantisation else {}
     try:
         with _without_bar():
             model: Any = AutoModelForCausalLM.from_pretrained(
@@ -262,6 +273,7 @@ def load_model(
                 attn_implementation=attention or None,
                 trust_remote_code=False,
                 local_files_only=True,
+                **more,
             )
     except torch.OutOfMemoryError:
         raise
@@ -269,7 +281,7 @@ def load_model(
         reason = " ".join(str(error).split())[:200]
         raise BaseMissingError(f"the base model {base.id} does not load: {reason}") from error
     model.requires_grad_(False)
-    loaded: PreTrainedModel = model.to(device).eval()
+    loaded: PreTrainedModel = (model if quantisation else model.to(device)).eval()
     return loaded
 
 

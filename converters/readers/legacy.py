@@ -14,9 +14,8 @@ Source: alora 0.3.0 (0.1.0 and 0.2.0 are the same), and ggml-org/llama.cpp conve
 
 from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 
-from zoo.converters.checkpoint import LoraCheckpoint, Reader, SourceInvocation
+from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions, SourceInvocation
 from zoo.converters.readers import peft
 from zoo.converters.source import Source
 from zoo.errors import RefusedError
@@ -38,7 +37,7 @@ def accepts(source: Source) -> bool:
     return bool(source.config.invocation_string) and not source.config.is_activated
 
 
-def read(source: Source, base: BaseModel, initial: Path | None = None) -> LoraCheckpoint:
+def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoint:
     """Reads the folder as PEFT's LoRA, and adds the invocation text and the package's own traps.
 
     Raises:
@@ -47,7 +46,7 @@ def read(source: Source, base: BaseModel, initial: Path | None = None) -> LoraCh
     """
     if "r" not in source.config.model_fields_set:
         source = replace(source, config=source.config.model_copy(update={"r": DEFAULT_RANK}))
-    checkpoint = peft.read(source, base, initial)
+    checkpoint = peft.read(source, base, options)
     config = source.config
     warnings = list(checkpoint.warnings)
     if config.lora_alpha != config.r or config.alpha_pattern or config.rank_pattern:

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.converters.checkpoint import LoraCheckpoint, Reader, SourceInvocation
-from zoo.converters.forms import BlockDiagonal, Difference, Form, Latent, LowRank, Pooled
+from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions, SourceInvocation
+from zoo.converters.forms import BlockDiagonal, Difference, Form, Latent, LowRank, Pooled, remembered
 from zoo.converters.keys import Part
 from zoo.converters.leftovers import dropped_copies
-from zoo.converters.modules import ModuleTensors, adapted_modules, broken
+from zoo.converters.module_weights import ModuleWeights
+from zoo.converters.modules import ModuleTensors, adapted_modules, broken, missing_targets
 from zoo.converters.patterns import resolve_patterns
 from zoo.converters.refusal import mutating_init, refuse
 from zoo.converters.source import Source
-from zoo.converters.tensors import FLOATS, TensorFile
+from zoo.converters.tensors import FLOATS, TensorFile, finite
+from zoo.converters.variants.approximation import Dense, approximated_modules
+from zoo.converters.variants.based import Truncated
+from zoo.converters.variants.dense import Decomposed
 from zoo.errors import RefusedError, UsageError
 from zoo.models import BaseModel
 from zoo.specs.adapter_config import AdapterConfig
@@ -33,7 +37,7 @@ SILENT_KEYS = frozenset(
     {
         "inference_mode", "runtime_config", "megatron_config", "megatron_core", "ensure_weight_tying",
         "qalora_group_size", "eva_config", "corda_config", "lora_ga_config", "monteclora_config",
-        "velora_config",
+        "velora_config", "swift_type", "lora_dtype", "lorap_lr_ratio", "lorap_emb_lr",
     }
 )  # fmt: skip
 HARMLESS_INITS = ("gaussian", "eva", "orthogonal", "mica")  # they leave the base alone
@@ -44,28 +48,30 @@ def accepts(source: Source) -> bool:
     return bool(source.config.peft_type)
 
 
-def read(source: Source, base: BaseModel, initial: Path | None = None) -> LoraCheckpoint:
+def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoint:
     """Reads the folder.
 
     Args:
         source: the opened folder.
         base: the base model, whose modules the factors must fit.
-        initial: folder of the adapter before training, for inits that change the base weights.
+        options: the folder of the adapter before training, for inits that change the base weights; the
+            error that is accepted of a DoRA.
 
     Raises:
-        RefusedError: ZV…, see `zoo.converters.refusal.RULES`; ZV015 to ZV017 and ZV020.
+        RefusedError: ZV…, see `zoo.converters.refusal.RULES`; ZV008, ZV015 to ZV017 and ZV020.
         UsageError: `initial` is given for a source that needs none.
     """
-    before = _initial_source(source, initial)
+    before = _initial_source(source, options.initial)
     refuse(source, base, initial=before is not None)
     modules, renames = adapted_modules(source, base)
     dropped = dropped_copies(source, base)
-    plans = _stored(source, modules)
+    weights = ModuleWeights(base=base)
+    plans = _stored(source, modules, weights)
     if before is None:
-        loaders: dict[str, Callable[[], Form]] = {path: stored.load for path, stored in plans.items()}
+        loaders = _loaders(source, plans, options)
         digests = dict(source.digests)
     else:
-        loaders = _differences(plans, _stored(before, adapted_modules(before, base)[0]))
+        loaders = _differences(plans, _stored(before, adapted_modules(before, base)[0], weights))
         digests = {**source.digests, **{f"initial/{name}": d for name, d in before.digests.items()}}
     ids = tuple(source.config.alora_invocation_tokens or ())
     return LoraCheckpoint(
@@ -80,7 +86,7 @@ def read(source: Source, base: BaseModel, initial: Path | None = None) -> LoraCh
         renames=tuple(renames),
         notes=tuple(_notes(source, plans, before)),
         lost=tuple(_lost(source, dropped)),
-        warnings=tuple(_warnings(source, before)),
+        warnings=(*_warnings(source, before), *missing_targets(source, base, loaders)),
     )
 
 
@@ -93,6 +99,7 @@ class _Stored:
 
     module: ModuleTensors
     file: TensorFile
+    weights: ModuleWeights
     scale: float
     kind: str
     groups: int = 1
@@ -107,25 +114,57 @@ class _Stored:
                 return BlockDiagonal(plain=plain, blocks=self.groups, of_a=a.shape[1] != self.module.shape[1])
             case "LoRA-XS":
                 return Latent(plain=plain, mapping=self._tensor(Part.LATENT))
+            case "KaSA":
+                return Truncated(plain=plain, diagonal=self._tensor(Part.DIAGONAL), weight=self._weight)
             case _:
                 return plain
+
+    def dense(self) -> Dense:
+        """A DoRA's update."""
+        a, b = self._tensor(Part.A), self._tensor(Part.B)
+        plain = LowRank(a=a, b=b, scale=self.scale)
+        return Decomposed(plain=plain, magnitude=self._tensor(Part.MAGNITUDE), weight=self._weight)
+
+    def _weight(self) -> "Tensor":
+        return self.weights.load(self.module.path)
 
     def _tensor(self, part: Part) -> "Tensor":
         name = self.module.names[part]
         tensor = self.file.load(name)
-        if not tensor.isfinite().all():
+        if not finite(tensor):
             raise broken(f"{name} holds values that are not finite")
         return tensor
 
 
-def _stored(source: Source, modules: Sequence[ModuleTensors]) -> dict[str, _Stored]:
+def _loaders(
+    source: Source, plans: Mapping[str, _Stored], options: ReadOptions
+) -> dict[str, Callable[[], Form]]:
+    doras = {path: stored.dense for path, stored in plans.items() if stored.kind == "DoRA"}
+    approximated: dict[str, Callable[[], Form]] = {}
+    if doras:
+        what = "is a DoRA, whose magnitudes rescale the base weight"
+        approximated = approximated_modules(
+            source.folder.name, what, doras, max_error=options.max_error, code="ZV008"
+        )
+    loaders: dict[str, Callable[[], Form]] = {
+        path: remembered(stored.load) if stored.kind == "KaSA" else stored.load
+        for path, stored in plans.items()
+    }
+    return {**loaders, **approximated}
+
+
+def _stored(source: Source, modules: Sequence[ModuleTensors], weights: ModuleWeights) -> dict[str, _Stored]:
     config = source.config
     paths = [module.path for module in modules]
     ranks = resolve_patterns(config.rank_pattern, paths, config.r)
     alphas = resolve_patterns(config.alpha_pattern, paths, config.lora_alpha)
     return {
         module.path: _check(
-            module, source, ranks[module.path], _scale(alphas[module.path], ranks[module.path], config)
+            module,
+            source,
+            weights,
+            ranks[module.path],
+            _scale(alphas[module.path], ranks[module.path], config),
         )
         for module in modules
     }
@@ -135,11 +174,12 @@ def _scale(alpha: float, rank: int, config: AdapterConfig) -> float:
     return alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
 
 
-def _check(module: ModuleTensors, source: Source, rank: int, scale: float) -> _Stored:
+def _check(module: ModuleTensors, source: Source, weights: ModuleWeights, rank: int, scale: float) -> _Stored:
     """Decides by shape what form the factors have; the config only narrows what is allowed."""
     shapes = {part: source.file.shapes[name] for part, name in module.names.items()}
     for part, name in module.names.items():
-        if shapes[part].dtype not in FLOATS or len(shapes[part].shape) != 2:
+        dimensions = 1 if part in (Part.DIAGONAL, Part.MAGNITUDE) else 2
+        if shapes[part].dtype not in FLOATS or len(shapes[part].shape) != dimensions:
             raise broken(f"{name} is {shapes[part].dtype} with {len(shapes[part].shape)} dimensions")
     rows, columns = shapes[Part.A].shape
     out, inner = shapes[Part.B].shape
@@ -149,8 +189,15 @@ def _check(module: ModuleTensors, source: Source, rank: int, scale: float) -> _S
         "plain": (out, columns) == module.shape and inner == rank,
         **_variants(source.config, module, rows, columns, out, inner),
     }
-    if Part.LATENT in shapes:
-        fits = {"LoRA-XS": fits["plain"] and shapes[Part.LATENT].shape == (rank, rank)}
+    for kind, part, shape in (
+        ("LoRA-XS", Part.LATENT, (rank, rank)),
+        ("KaSA", Part.DIAGONAL, (rank,)),
+        ("DoRA", Part.MAGNITUDE, (out,)),
+    ):
+        if part in shapes:
+            fits = {kind: fits["plain"] and shapes[part].shape == shape}
+    if ((source.config.model_extra or {}).get("kasa_config") is not None) != (Part.DIAGONAL in shapes):
+        raise broken(f"{module.path}: kasa_config and the KaSA diagonal lora_diag do not go together")
     kind = next((kind for kind, does in fits.items() if does), "")
     if not kind:
         raise RefusedError(
@@ -160,7 +207,7 @@ def _check(module: ModuleTensors, source: Source, rank: int, scale: float) -> _S
             hint="name the base model that the adapter was trained on with --base",
         )
     groups = module.shape[1] // columns if kind == "QA-LoRA" else _blocks(source.config)
-    return _Stored(module=module, file=source.file, scale=scale, kind=kind, groups=groups)
+    return _Stored(module=module, file=source.file, weights=weights, scale=scale, kind=kind, groups=groups)
 
 
 def _variants(
@@ -222,7 +269,8 @@ def _notes(source: Source, plans: Mapping[str, _Stored], before: Source | None) 
         lines.append("rank_pattern and alpha_pattern → resolved for each module")
     for kind in sorted({stored.kind for stored in plans.values()} - {"plain"}):
         count = sum(stored.kind == kind for stored in plans.values())
-        lines.append(f"{kind} → expanded to plain factors, exact ({count} modules)")
+        how = "best plain factors within --max-error" if kind == "DoRA" else "plain factors, exact"
+        lines.append(f"{kind} → {how} ({count} modules)")
     if before is not None:
         lines.append("init that changed the base → trained update less initial update, rank doubled, exact")
     return lines

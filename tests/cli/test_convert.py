@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.converters import oracle
+from tests.converters import foreign, oracle
+from tests.converters.test_extract import tune
 from zoo.models import BaseModel
 
 Make = Callable[..., Path]
@@ -118,4 +119,119 @@ def test_wrong_input_ends_in_one_sentence(
     assert (found, said) == (code, "")
     assert word in complained
     assert "Traceback" not in complained
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_sources_are_one_release_only_when_added_up(
+    run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    sources = [make_adapter(name, r=rank) for name, rank in (("a", 3), ("b", 2))]
+    options = ("--base", tiny_base.folder, "--invocation", WRITTEN)
+    out = tmp_path / "out"
+    code, _, complained = run(*sources, out, *options)
+    assert (code, out.exists()) == (2, False)
+    assert "--concat" in complained
+    code, said, _ = run(*sources, "--concat", "--dry-run", "--json", *options)
+    assert (code, json.loads(said)["plan"]["ranks"]) == (0, [5])
+    code, said, _ = run(*sources, out, "--concat", "--weights", "1,0.5", "--truncate", "2", *options)
+    assert code == 0
+    assert "truncated to rank 2: relative error" in said
+    assert json.loads((out / "adapter_config.json").read_text())["r"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--concat"], "two adapters"),
+        (["--truncate", "all"], "cannot truncate"),
+        (["--truncate", "64"], "nothing to truncate"),
+        (["--grow", "2"], "would lose"),
+        (["--project-safe", "paper"], "before and after"),
+        (["--aligned", "x"], "--project-safe"),
+    ],
+)
+def test_changes_that_cannot_be_made(
+    options: list[str], word: str, run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, _, complained = run(
+        make_adapter(), out, "--base", tiny_base.folder, "--invocation", WRITTEN, *options
+    )
+    assert (code, out.exists()) == (2, False)
+    assert word in complained
+
+
+def test_growing_and_safe_lora_are_in_the_lock(
+    run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    from tests.conftest import build_tiny_base
+
+    unaligned = build_tiny_base(tmp_path / "unaligned", seed=4)
+    pair = ("--aligned", tiny_base.folder, "--unaligned", unaligned)
+    options = (
+        "--base",
+        tiny_base.folder,
+        "--invocation",
+        WRITTEN,
+        "--grow",
+        "8",
+        "--project-safe",
+        "4",
+        *pair,
+    )
+    code, said, _ = run(make_adapter(), tmp_path / "out", *options, "--safe-modules", "2")
+    assert code == 0
+    assert "projector of rank 4" in said
+    lock = json.loads((tmp_path / "out" / "zoo.lock.json").read_text())
+    assert [change["kind"] for change in lock["conversion"]["changes"]] == ["project-safe", "grow"]
+
+
+def test_a_file_without_its_scale_needs_alpha(run: Run, tiny_base: BaseModel, tmp_path: Path) -> None:
+    made = foreign.bare(tiny_base, tmp_path / "adapter")
+    more = ("--base", tiny_base.folder, "--invocation", WRITTEN)
+    code, _, said = run(made.path, tmp_path / "out", *more)
+    assert code == 1
+    assert "ZV024" in said
+    assert "--alpha" in said
+    code, out, _ = run(made.path, tmp_path / "out", *more, "--alpha", str(foreign.ALPHA))
+    assert code == 0
+    assert "format loralib" in out
+    assert oracle.worst(oracle.converted_deltas(tmp_path / "out"), made.updates) < 1e-6
+
+
+def test_full_rank_is_refused_with_numbers_and_accepted_with_an_error(
+    run: Run, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    made = foreign.mlx_dora(tiny_base, tmp_path / "adapter")
+    more = ("--base", tiny_base.folder, "--invocation", WRITTEN)
+    code, _, said = run(made.path, tmp_path / "out", *more)
+    assert code == 1
+    assert "at rank 16" in said
+    assert "--max-error" in said
+    code, out, _ = run(made.path, tmp_path / "out", *more, "--max-error", "0.2")
+    assert code == 0
+    assert "no exact low-rank form" in out
+    assert 0.01 < oracle.worst(oracle.converted_deltas(tmp_path / "out"), made.updates) <= 0.2
+
+
+def test_a_fine_tune_is_extracted(run: Run, tiny_base: BaseModel, tmp_path: Path) -> None:
+    wanted = tune(tiny_base, tmp_path / "tuned", 2)
+    more = ("--base", tiny_base.folder, "--invocation", WRITTEN, "--extract", "2")
+    code, out, _ = run(tmp_path / "tuned", tmp_path / "out", *more)
+    assert code == 0
+    assert "format full fine-tune" in out
+    assert oracle.worst(oracle.converted_deltas(tmp_path / "out"), wanted) < 1e-5
+
+
+def test_auto_wants_sample_requests_that_are_there_and_a_contract_for_their_documents(
+    run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    adapter = make_adapter()
+    said = ("--base", tiny_base.folder, "--invocation", WRITTEN, "--name", "check", "--recover", "auto")
+    code, _, error = run(adapter, tmp_path / "out", *said, "--requests", tmp_path / "none.yaml")
+    assert (code, "none.yaml does not exist" in error) == (2, True)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text('{"messages": [{"role": "user", "content": "Who?"}], "documents": [{"text": "He."}]}')
+    code, _, error = run(adapter, tmp_path / "out", *said, "--requests", requests)
+    assert (code, "ZD030" in error) == (2, True)
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from zoo.models import BaseModel, load_model
 
@@ -22,7 +22,9 @@ def deltas(base: BaseModel, folder: Path, *, merged: bool = False) -> dict[str, 
     """
     model = PeftModel.from_pretrained(load_model(base), folder).double().eval()
     found = {}
-    layers: list[tuple[str, Any]] = [(n, m) for n, m in model.named_modules() if isinstance(m, LoraLayer)]
+    layers: list[tuple[str, Any]] = [
+        (n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)
+    ]
     for name, module in layers:
         if merged:
             delta = module.get_delta_weight("default")

@@ -49,7 +49,8 @@ def with_folder(name: str) -> Callable[[Path], Path]:
 
 
 BROKEN: dict[str, tuple[str, Callable[[Path], Path]]] = {
-    "another peft_type": ("ZV001", with_config(peft_type="IA3")),
+    "another peft_type": ("ZV001", with_config(peft_type="PREFIX_TUNING")),
+    "another peft_type's name on a LoRA": ("ZV016", with_config(peft_type="IA3")),
     "bias all": ("ZV002", with_config(bias="all")),
     "bias lora_only": ("ZV002", with_config(bias="lora_only")),
     "modules_to_save": ("ZV003", with_config(modules_to_save=["lm_head"])),
@@ -71,8 +72,9 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "target_parameters": ("ZV010", with_config(target_parameters=["mlp.experts.gate_up_proj"])),
     "lora_bias": ("ZV011", with_config(lora_bias=True)),
     "lora_bias in the file": ("ZV011", with_tensor(f"{Q}.lora_B.bias", 32)),
-    "kasa": ("ZV012", with_config(kasa_config={"beta": 1.0})),
-    "kasa in the file": ("ZV012", with_tensor(f"{Q}.lora_diag", 4)),
+    "kasa": ("ZV016", with_config(kasa_config={"beta": 1.0})),
+    "kasa in the file": ("ZV016", with_tensor(f"{Q}.lora_diag", 4)),
+    "adalora in the file": ("ZV012", with_tensor(f"{Q}.lora_E", 4, 1)),
     "arrow": ("ZV012", with_config(arrow_config={"top_k": 3})),
     "hidden pissa": ("ZV013", with_folder("pissa_backup")),
     "an empty pissa_init": ("ZV013", with_folder("pissa_init")),

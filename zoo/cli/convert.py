@@ -1,36 +1,47 @@
 """`zoo convert`: any LoRA checkpoint into an aLoRA release folder."""
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import typer
-
-from zoo.cli.options import AsJson, Base, Device, DryRun, Dtype, EvalData, PositionName, Quiet
-from zoo.cli.progress import shown
+from zoo.cli import compose_options as c
+from zoo.cli import convert_options as o
+from zoo.cli.converting import carry_out
+from zoo.cli.options import AsJson, Base, Device, DryRun, Dtype, EvalData, Quiet
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Adapter folder, or a library with one.")],
-    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Release folder to make.")] = None,
+    paths: c.Paths,
     base: Base = "",
-    invocation: Annotated[
-        str, typer.Option(metavar="TEXT", help=r"What activates it; \n is a newline.")
-    ] = "",
-    position: Annotated[
-        PositionName | None, typer.Option(help="Where the invocation stands; found out when left out.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Release name; the source's own when left out.")] = "",
-    version: Annotated[str, typer.Option("--version", help="Semantic version.")] = "0.1.0",
-    license_: Annotated[str, typer.Option("--license", help="SPDX identifier.")] = "apache-2.0",
-    description: Annotated[str, typer.Option(help="One or two sentences for the card.")] = "",
-    legacy_boundary: Annotated[
-        Literal["exclusive", "inclusive"],
-        typer.Option(help="alora 0.x: act behind the first token, or at it."),
-    ] = "exclusive",
-    initial: Annotated[Path | None, typer.Option(help="Adapter before training (PiSSA, OLoRA).")] = None,
-    recover: Annotated[Path | None, typer.Option(metavar="DATA", help="JSONL: distil, and measure.")] = None,
+    invocation: o.Text = "",
+    position: o.Place = None,
+    name: o.Name = "",
+    version: o.Version = "0.1.0",
+    license_: o.License = "apache-2.0",
+    description: o.Description = "",
+    legacy_boundary: o.LegacyBoundary = "exclusive",
+    initial: o.Initial = None,
+    max_error: o.MaxError = None,
+    alpha: o.Alpha = None,
+    extract: o.Extract = None,
+    concat: c.Concat = False,
+    weights: c.Weights = "",
+    truncate: c.Truncate = "",
+    grow: c.Grow = None,
+    project_safe: c.ProjectSafe = "",
+    aligned: c.Aligned = "",
+    unaligned: c.Unaligned = "",
+    safe_modules: c.SafeModules = "",
+    recover: o.Recover = None,
+    requests: o.Requests = None,
+    recover_samples: o.RecoverSamples = 256,
     eval_data: EvalData = None,
-    recover_steps: Annotated[int, typer.Option(min=1, help="Steps of the distillation.")] = 100,
+    io: o.Io = None,
+    recover_steps: o.RecoverSteps = 100,
+    recover_lr: o.RecoverRate = 0.0,
+    recover_batch: o.RecoverBatch = 8,
+    recover_optimizer: o.RecoverOptimizer = "adamw",
+    recover_patience: o.RecoverPatience = 10,
+    label_weight: o.LabelWeight = 0.0,
+    teacher_top_k: o.TeacherTopK = 0,
+    margin: o.Margin = 0.05,
+    control: o.Control = True,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -38,41 +49,31 @@ def convert(
     dtype: Dtype = "float32",
 ) -> None:
     """Turn a LoRA into an aLoRA: fold it exactly; with --recover DATA also make it work, and measure it."""
-    import json
-
-    from zoo.conversion import apply, plan_conversion
+    from zoo.conversion import plan_conversion
+    from zoo.converters.changes import Changes
     from zoo.converters.readers.legacy import Boundary
-    from zoo.errors import UsageError
     from zoo.specs.release import Position
     from zoo.staging import check_target
-    from zoo.training.distil import DistilSettings
+    from zoo.training.distil_settings import DistilSettings
 
-    if out is None and not dry_run:
-        raise UsageError("no output folder", hint=f"zoo convert {source} OUT, or --dry-run for the plan")
-    if out is not None:
-        check_target(out)
+    places = c.places(paths, concat=concat, dry_run=dry_run)
+    if places.out is not None:
+        check_target(places.out)
+    safe = {"safe": project_safe, "aligned": aligned, "unaligned": unaligned, "select": safe_modules}
+    changes = Changes.parse(truncate=truncate, grow=grow, **safe)
     plan = plan_conversion(
-        source,
-        base=base,
-        invocation_text=invocation.replace("\\n", "\n"),
-        position=Position(position) if position else None,
-        name=name,
-        version=version,
-        license=license_,
-        description=description,
-        legacy_boundary=Boundary(legacy_boundary),
-        initial=initial,
-    )
-    document: dict[str, Any] = {"plan": plan.to_document()}
-    if not as_json:
-        typer.echo("\n".join(plan.lines()))
-    if out is not None and not dry_run:
-        settings = DistilSettings.of(steps=recover_steps, eval_data=eval_data)
-        how: dict[str, Any] = {"settings": settings, "device": device, "dtype": dtype}
-        with shown(quiet=quiet) as progress:
-            done = apply(plan, out, recover=recover, **how, progress=progress)
-        document = done.to_document()
-        if not as_json:
-            typer.echo("\n".join(done.lines()))
-    if as_json:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        places.source, also=places.also, weights=weights, base=base,
+        invocation_text=invocation.replace("\\n", "\n"), position=Position(position) if position else None,
+        legacy_boundary=Boundary(legacy_boundary), initial=initial,
+        max_error=max_error, alpha=alpha, extract=extract,
+        name=name, version=version, license=license_, description=description,
+    )  # fmt: skip
+    settings = DistilSettings.of(
+        steps=recover_steps, eval_data=eval_data, learning_rate=recover_lr, batch=recover_batch,
+        optimizer=recover_optimizer, patience=recover_patience, label_weight=label_weight,
+        teacher_top_k=teacher_top_k, margin=margin, control=control,
+    )  # fmt: skip
+    carry_out(
+        plan, None if dry_run else places.out, changes, as_json=as_json, quiet=quiet, io=io, recover=recover,
+        requests=requests, samples=recover_samples, settings=settings, device=device, dtype=dtype,
+    )  # fmt: skip

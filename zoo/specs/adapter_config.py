@@ -8,7 +8,7 @@ Source: peft 0.21.2, tuners/lora/config.py; keys before 0.18 from the released c
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 MAX_RANK = 4096
 MAX_MODULES = 4096
@@ -58,6 +58,17 @@ class AdapterConfig(BaseModel):
     auto_mapping: Any = None
     alora_invocation_tokens: Annotated[list[TokenId], Field(max_length=MAX_INVOCATION)] | None = None
     invocation_string: Annotated[str, Field(max_length=8192)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_no_loras(cls, written: Any) -> Any:
+        """Other methods mean other things by these keys: a rank of 0 (OFT), masks as ranks (AdaLoRA)."""
+        if not isinstance(written, dict) or str(written.get("peft_type")).upper() == "LORA":
+            return written
+        ranks = written.get("rank_pattern")
+        masks = not isinstance(ranks, dict) or any(isinstance(rank, list) for rank in ranks.values())
+        left_out = {key for key, odd in (("r", not written.get("r")), ("rank_pattern", masks)) if odd}
+        return {key: value for key, value in written.items() if key not in left_out}
 
     @property
     def is_activated(self) -> bool:

@@ -1,0 +1,43 @@
+"""Base weights by module, as their forward uses them: `[out, in]`, whatever the checkpoint's layout."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from zoo.converters.base_weights import BaseWeights, open_base_weights
+from zoo.models import BaseModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleWeights:
+    """The linear weights of one base model, read one at a time and not kept.
+
+    Attributes:
+        base: the base model.
+    """
+
+    base: BaseModel
+
+    def load(self, path: str) -> "Tensor":
+        """One module's weight: `[out, in]`, in the checkpoint's dtype.
+
+        Raises:
+            RefusedError: ZV050, the checkpoint has no such weight, or quantised.
+        """
+        name = stored_name(f"{path}.weight", self.base)
+        weight = self._weights.tensor(name)
+        return weight.T if self.base.turns(name) else weight
+
+    @cached_property
+    def _weights(self) -> BaseWeights:
+        return open_base_weights(self.base)
+
+
+def stored_name(name: str, base: BaseModel) -> str:
+    """The name under which the checkpoint holds a weight: a tied lm_head is the embedding's."""
+    if name == "lm_head.weight" and name not in base.tensors:
+        return next((found for found in base.tensors if found.endswith("embed_tokens.weight")), name)
+    return name

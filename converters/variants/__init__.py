@@ -1,0 +1,1 @@
+"""PEFT's other methods: what each stores for a module, as an exact low-rank form or a measured one."""

@@ -1,0 +1,178 @@
+"""Methods whose low-rank update is made with the base weight: HRA, DEFT and KaSA's truncation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from zoo.converters.forms import Form, LowRank
+from zoo.converters.variants.stored import Stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reflections:
+    """HRA: the input passes r Householder reflections, `W₀ (H₁ … H_r − 1)`; of rank r.
+
+    H₁ … H_r = 1 − U T Uᵀ with T upper triangular: T_ii = 2 and T[:i, i] = −2 T[:i, :i] U[:, :i]ᵀ uᵢ (the
+    compact WY form). With Gram-Schmidt the u are orthonormal and T = 2.
+    Source: peft 0.21.2, tuners/hra/layer.py, `HRALinear.get_delta_weight`; arXiv 2405.17484, eq. 4;
+    Schreiber and Van Loan, A storage-efficient WY representation, 1989.
+
+    Attributes:
+        vectors: float `[in, r]`, not normalised.
+        orthogonal: whether Gram-Schmidt is applied to them.
+        weight: loads the base weight, float `[out, in]`.
+    """
+
+    vectors: "Tensor"
+    orthogonal: bool
+    weight: "Callable[[], Tensor]"
+
+    def low_rank(self) -> LowRank:
+        """−W₀ U T as b, Uᵀ as a."""
+        import torch
+
+        u = self._units()
+        r = u.shape[1]
+        t = torch.zeros(r, r, dtype=torch.float64)
+        gram = u.T @ u
+        for i in range(r):
+            t[:i, i] = -2 * (t[:i, :i] @ gram[:i, i])
+            t[i, i] = 2
+        return LowRank(a=u.T.contiguous(), b=-(self.weight().double() @ (u @ t)), scale=1.0)
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """The input reflected once for each vector, through the base weight, less the input unreflected."""
+        u = self._units()
+        reflected = x
+        for i in range(u.shape[1]):  # x (H₁ H₂ …)ᵀ = x … H₂ H₁ read from the right: the last one first
+            column = u[:, u.shape[1] - 1 - i]
+            reflected = reflected - 2 * (reflected @ column)[:, None] * column
+        return (reflected - x) @ self.weight().double().T
+
+    def _units(self) -> "Tensor":
+        """The vectors normalised, or made orthonormal one after another, as the library does."""
+        import torch
+
+        u = self.vectors.double()
+        if not self.orthogonal:
+            lengths: Tensor = u.norm(dim=0)
+            return u / lengths
+        kept: list[Tensor] = []
+        for column in u.T:
+            for other in kept:
+                column = column - (other @ column) * other
+            kept.append(column / column.norm())
+        return torch.stack(kept, dim=1)
+
+
+def hra(stored: Stored) -> Form:
+    """HRA's form."""
+    vectors = stored.take("hra_u", stored.shape[1], None)
+    stored.agree(vectors.shape[1])
+    return Reflections(
+        vectors=vectors, orthogonal=bool(stored.settings.get("apply_GS")), weight=stored.weight
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """DEFT: what the base weight writes into a subspace is taken out, and something else put in; rank r.
+
+    `Q (s R − Pᵀ W₀)`, with Q = P from a QR decomposition, or Q as stored and P = relu(Q).
+    Source: peft 0.21.2, tuners/deft/layer.py, `DeftLinear.forward` and `_project`.
+
+    Attributes:
+        direction: float `[out, r]`, as stored.
+        injected: float `[r, in]`, scaled; None removes only (PaRa).
+        relu: whether the second factor is the positive part, else both are orthonormal.
+        weight: loads the base weight, float `[out, in]`.
+    """
+
+    direction: "Tensor"
+    injected: "Tensor | None"
+    relu: bool
+    weight: "Callable[[], Tensor]"
+
+    def low_rank(self) -> LowRank:
+        """What is put in less what is taken out, as a."""
+        q, p = self._projections()
+        a = -(p.T @ self.weight().double())
+        return LowRank(a=a if self.injected is None else a + self.injected, b=q, scale=1.0)
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """The library's own forward: on the base's output, not on its weight."""
+        q, p = self._projections()
+        taken = ((x @ self.weight().double().T) @ p) @ q.T
+        return -taken if self.injected is None else (x @ self.injected.T) @ q.T - taken
+
+    def _projections(self) -> "tuple[Tensor, Tensor]":
+        import torch
+
+        direction = self.direction.double()
+        if self.relu:
+            return direction, direction.relu()
+        q = torch.linalg.qr(direction).Q
+        return q, q
+
+
+def deft(stored: Stored) -> Form:
+    """DEFT's form."""
+    out, wide = stored.shape
+    direction = stored.take("deft_P", out, min(stored.rank, out))
+    injected = None
+    if not stored.settings.get("para"):
+        alpha = stored.number("alpha", 0)
+        scale = alpha / direction.shape[1] if alpha else 1.0
+        injected = stored.take("deft_R", direction.shape[1], wide).double() * scale
+    return Replacement(
+        direction=direction,
+        injected=injected,
+        relu=stored.settings.get("decomposition_method", "relu") == "relu",
+        weight=stored.weight,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncated:
+    """KaSA: a LoRA with a trained diagonal, over a base weight without its r smallest singular values.
+
+    Over the whole base weight that is `s B diag(d) A − U_tail S_tail V_tailᵀ`, of rank 2r. The tail comes
+    from one SVD of the base weight, in float64 where the library's is in float32.
+    Source: peft 0.21.2, tuners/lora/variants.py, `KasaLinearVariant`; arXiv 2412.06071, eq. 5 and 7.
+
+    Attributes:
+        plain: the factors as stored.
+        diagonal: float `[r]`.
+        weight: loads the base weight, float `[out, in]`.
+    """
+
+    plain: LowRank
+    diagonal: "Tensor"
+    weight: "Callable[[], Tensor]"
+
+    def low_rank(self) -> LowRank:
+        """The trained product beside the removed one, negated."""
+        import torch
+
+        b = self.plain.b.double() * self.diagonal.double() * self.plain.scale
+        left, right = self._tail
+        return LowRank(a=torch.cat([self.plain.a.double(), right]), b=torch.cat([b, -left], dim=1), scale=1.0)
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """The library's own forward over the truncated weight, less the whole weight's."""
+        weight = self.weight().double()
+        left, right = self._tail
+        trained = ((x @ self.plain.a.double().T) * self.diagonal.double()) @ self.plain.b.double().T
+        return trained * self.plain.scale + x @ (weight - left @ right).T - x @ weight.T
+
+    @cached_property
+    def _tail(self) -> "tuple[Tensor, Tensor]":
+        import torch
+
+        r = self.diagonal.shape[0]
+        u, s, v = torch.linalg.svd(self.weight().double(), full_matrices=False)
+        return u[:, -r:] * s[-r:], v[-r:]

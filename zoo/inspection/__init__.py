@@ -1,0 +1,1 @@
+"""What an adapter is: its kind, its spectrum, what it resembles, and how it lies to alignment."""
