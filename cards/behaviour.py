@@ -2,6 +2,8 @@
 
 from zoo.cards.markdown import table
 from zoo.cards.record import CardRecord
+from zoo.cards.recovery import recovery
+from zoo.evaluation.verdict import plain
 
 _COLUMNS = {
     "base": "base model, no adapter",
@@ -10,6 +12,11 @@ _COLUMNS = {
     "recovered": "recovered aLoRA",
     "trained": "trained aLoRA",
 }
+
+INVENTED = (
+    "**Measured on invented requests alone.** The base model wrote them and the source LoRA answered them: "
+    "an accuracy here is agreement with that LoRA. How it answers real requests, nobody measured."
+)
 
 
 def behaviour(record: CardRecord) -> str:
@@ -31,17 +38,22 @@ def behaviour(record: CardRecord) -> str:
         "## Behaviour\n\n"
         f"{table(['', 'accuracy', 'agrees with the source LoRA', 'n'], rows, right=(1, 2, 3))}\n\n"
         f"{measured.samples:,} held-out samples that it was not trained on.{data}{_warning(record)}"
+        + (f"\n\n{INVENTED}" if record.on_invented else "")
+        + (f"\n\n{recovery(measured.comparison)}" if measured.comparison else "")
     )
 
 
 def _row(record: CardRecord, name: str) -> list[str]:
     measured = record.behaviour
     label = _COLUMNS.get(name, name)
-    agreement = measured.agreement.get(name)
+    agreement, compared = measured.agreement.get(name), measured.comparison
+    cells = [_share(measured.accuracy[name]), _share(agreement) if agreement is not None else ""]
+    if compared and name in compared.scores:
+        metric = f" {compared.metric.replace('_', ' ')}" if compared.metric != "accuracy" else ""
+        cells = [plain(compared.scores[name]) + metric, plain(compared.agreement[name])]
     return [
         f"**{label} (this release)**" if name == record.own_column else label,
-        _share(measured.accuracy[name]),
-        _share(agreement) if agreement is not None else "",
+        *cells,
         f"{measured.samples:,}",
     ]
 

@@ -36,7 +36,7 @@ def metadata(record: CardRecord) -> dict[str, Any]:
         "language": list(release.languages),
         "tags": [*TAGS, *([f"base_model:adapter:{base}"] if on_hub else [])],
     }
-    if record.measured:
+    if record.measured and not record.on_invented:  # no result that others could take for a task's
         content["model-index"] = [{"name": release.name, "results": [_result(record)]}]
     return content
 

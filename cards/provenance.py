@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from zoo.adapter import LOCK_NAME, WEIGHTS_NAME
 from zoo.cards.markdown import cell, code, number
 from zoo.cards.record import CardRecord
-from zoo.specs.lock import ConversionRecord, TrainingRecord
+from zoo.specs.lock import INVENTED, ConversionRecord, TrainingRecord
 
 
 def base(record: CardRecord) -> str:
@@ -57,7 +57,8 @@ def _conversion(conversion: ConversionRecord) -> str:
     files = ", ".join(
         f"{cell(name)} `{digest[:12]}…`" for name, digest in sorted(conversion.source_files.items())
     )
-    steps = "\n".join(f"1. {cell(step)}" for step in conversion.steps)
+    changed = [line for change in conversion.changes for line in change.lines]
+    steps = "\n".join(f"1. {cell(step)}" for step in [*conversion.steps, *changed])
     return (
         f"Converted from {cell(conversion.source_format)} ({files}). Largest relative error of a folded "
         f"module against the source's own update: {number(float(conversion.fold_error))}.\n\n{steps}"
@@ -69,13 +70,24 @@ def _training(training: TrainingRecord) -> str:
         "supervised": "Trained on answers (cross-entropy)",
         "distillation": "Distilled from the source LoRA (KL divergence on answer tokens)",
     }[training.method]
-    settings = _pairs(training.settings)
+    settings = _pairs({name: value for name, value in training.settings.items() if name != INVENTED})
     versions = _pairs(training.versions)
     return (
         f"{what}: {training.samples:,} samples, {training.steps:,} steps, seed {training.seed}, last loss "
         f"{number(float(training.final_loss))} nats a token. Data file: sha256 `{training.data_sha256}`."
+        + _invented(training)
         + (f" Settings: {settings}." if settings else "")
         + (f" Computed with {versions}." if versions else "")
+    )
+
+
+def _invented(training: TrainingRecord) -> str:
+    made = training.settings.get(INVENTED)
+    if not isinstance(made, Mapping):
+        return ""
+    return (
+        f" Its requests were written by the base model, like {cell(str(made.get('origin', '')))}; its "
+        "answers are the source LoRA's."
     )
 
 

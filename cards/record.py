@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zoo.adapter import NOTES_NAME, AdapterRepo
+from zoo.adapter import IO_NAME, NOTES_NAME, AdapterRepo
+from zoo.contracts.contract import Contract, read_contract
 from zoo.errors import NotFoundError, RefusedError
 from zoo.provenance import folder_digest, payload_digests
 from zoo.report import Report
@@ -25,6 +26,7 @@ class CardRecord:
         files: sha256 by payload file.
         parameters: trained values in the weights file; None when its header cannot be read.
         hub_id: `org/name` it is published as; empty for a local folder.
+        contract: what `io.yaml` promises; None without one.
         notes: `NOTES.md`, verbatim.
     """
 
@@ -35,6 +37,7 @@ class CardRecord:
     files: Mapping[str, str]
     parameters: int | None
     hub_id: str = ""
+    contract: Contract | None = None
     notes: str = ""
 
     @property
@@ -51,6 +54,11 @@ class CardRecord:
     def own_column(self) -> str:
         """The name of the accuracy column that is this release's own; empty when there is none."""
         return self.behaviour.own_column
+
+    @property
+    def on_invented(self) -> bool:
+        """Whether that was on invented requests alone."""
+        return self.lock is not None and self.lock.on_invented
 
     @property
     def measured(self) -> bool:
@@ -93,6 +101,7 @@ def read_record(repo: AdapterRepo, report: Report | None, *, hub_id: str = "") -
         files=files,
         parameters=_parameters(repo),
         hub_id=hub_id,
+        contract=read_contract(repo.root) if (repo.root / IO_NAME).is_file() else None,
         notes=read_bounded(notes).decode("utf-8", "replace") if notes.is_file() else "",
     )
 

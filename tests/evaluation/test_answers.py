@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 
 from tests.conftest import INVOCATION_TEXT
-from zoo.evaluation.answers import accuracy, answer_all, choices, trivial_accuracy, wilson_interval
+from zoo.evaluation.answers import accuracy, answer_all, choices, trivial_accuracy
 from zoo.models import BaseModel, load_model
 from zoo.peft_model import attach
 from zoo.prompts import Prompter
@@ -94,11 +94,3 @@ def test_shares() -> None:
         accuracy([YES, NO], [YES])
     with pytest.raises(ValueError, match="0 answers"):
         accuracy([], [])
-
-
-def test_the_interval_is_wilsons() -> None:
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263 gives 0.2553 to 0.3662
-    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    low, high = wilson_interval(1.0, 50)
-    assert high == 1.0
-    assert 0.9 < low < 1.0

@@ -14,8 +14,8 @@ from tests.conftest import build_adapter
 from zoo.adapter import AdapterRepo
 from zoo.contracts.contract import read_contract
 from zoo.errors import NotFoundError, RefusedError, SpecError
-from zoo.intrinsic.placement import place
 from zoo.io import conversation, process, rewrite
+from zoo.io.prompt import Asked, place
 from zoo.models import BaseModel
 from zoo.prompts import Prompter
 from zoo.report import Flagged, NotApplicable, Outcome, Passed, Severity, Skipped
@@ -26,8 +26,9 @@ from zoo.specs.io import IOSpec
 from zoo.specs.io_file import read_io
 from zoo.specs.io_upstream import UPSTREAMS, refusal
 from zoo.specs.yaml_tree import read_tree
-from zoo.training.dataset import read_dataset
+from zoo.training.dataset import encode, read_dataset
 from zoo.training.plan import plan_training
+from zoo.training.project import Project
 from zoo.validators.catalog import STATIC_CHECKS
 from zoo.validators.check import Check, Context, required_by
 from zoo.validators.engine import run_checks
@@ -262,7 +263,9 @@ def test_training_reads_what_inference_reads(kind: Kind, tiny_base: BaseModel, t
     prompts = prompter.prompts([sample.messages for sample in trained.samples], invocation)
     for row, sample, prompt in zip(rows, trained.samples, prompts, strict=True):
         rewritten = rewrite(spec(kind), row.request.as_request(), **row.request.arguments)
-        assert place(*conversation(rewritten), prompter, invocation).ids == prompt.ids
+        messages, documents = conversation(rewritten)
+        asked = Asked(messages=messages, documents=documents)
+        assert place([asked], prompter, invocation)[0].ids == prompt.ids
         assert json.loads(sample.answer) == row.answer
 
 
@@ -270,10 +273,16 @@ def test_training_reads_what_inference_reads(kind: Kind, tiny_base: BaseModel, t
 def test_zoo_train_takes_the_data(kind: Kind, embedded_base: BaseModel, tmp_path: Path) -> None:
     project = scaffold("probe", kind, tmp_path / "probe")
     assert project.invocation is not None
-    plan = plan_training(project.folder / "data" / "train.jsonl", invocation_text=project.text)
+    data = project.folder / "data"
+    plan = plan_training(data / "requests.jsonl", project=Project.open(project.folder))
     assert plan.invocation.ids == project.invocation.ids
     assert plan.base.id == project.base == embedded_base.id
     assert len(plan.parts.train) >= 7
+    made = read_dataset(data / "train.jsonl").samples
+    rendered_ = encode(made, Prompter(embedded_base), project.invocation, name="train.jsonl", max_tokens=4096)
+    known = {one.line: (one.prefix, one.lead, one.answer) for one in rendered_}
+    for one in (*plan.parts.train, *plan.parts.validation, *plan.parts.held_out):
+        assert (one.prefix, one.lead, one.answer) == known[one.line]
 
 
 # ---------------------------------------------------------------- what is refused

@@ -8,7 +8,7 @@ from tests.training.conftest import Write, sample, task
 from zoo.errors import NotFoundError, RefusedError, SpecError
 from zoo.prompts import Invocation, Prompter
 from zoo.specs.release import Position
-from zoo.training.dataset import Sample, encode, read_dataset, split
+from zoo.training.dataset import encode, read_dataset, split
 
 GOOD = sample("hello", "yes")
 
@@ -135,24 +135,6 @@ def test_truncation_never_cuts_the_invocation_or_the_answer(
     with pytest.raises(RefusedError) as caught:
         encode(samples, prompter, invocation, name="d", max_tokens=needed - 1, truncate="left")
     assert caught.value.code == "ZD003"
-
-
-def test_a_contracts_rewriter_sees_the_whole_sample_and_renders_what_inference_does(
-    write: Write, prompter: Prompter, invocation: Invocation
-) -> None:
-    asked = [{"title": "t", "text": "the passage"}]
-    path = write([sample("question", "yes", documents=asked, arguments={"n": 2})])
-
-    def rewrite(one: Sample) -> list[dict[str, str]]:
-        passage = {"role": "user", "content": one.documents[0]["text"] * one.arguments["n"]}
-        return [passage, *one.messages]
-
-    (found,) = encode(
-        read_dataset(path).samples, prompter, invocation, name="d", max_tokens=400, rewrite=rewrite
-    )
-    said = [{"role": "user", "content": "the passagethe passage"}, {"role": "user", "content": "question"}]
-    (expected,) = prompter.prompts([said], invocation)
-    assert (found.prefix, found.lead) == (expected.prefix, expected.suffix)
 
 
 @pytest.mark.parametrize("more", [{"documents": [{"text": "x"}]}, {"arguments": {"n": 1}}])

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 
 from zoo.errors import UsageError, VerdictError
 from zoo.training import checkpoint, optimisers
+from zoo.training.deal import Deal
 from zoo.training.optimise import Look, Optimised, Recipe, Task, optimise
 
 POINTS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5], [-2.0, 1.0]])
@@ -36,11 +37,11 @@ def fit(recipe: Recipe = RECIPE, work: Path | None = None, **changes: Any) -> tu
 
 
 def test_every_epoch_is_a_permutation_and_a_function_of_the_seed() -> None:
-    recipe = Recipe(steps=9, batch=4)
-    drawn = [row for step in range(1, 6) for row in recipe.rows(step, 10)]
+    recipe, deal = Recipe(steps=9, batch=4), Deal.plain(10)
+    drawn = [row for step in range(1, 6) for row, _ in recipe.rows(step, deal)]
     assert sorted(drawn[:10]) == list(range(10)) == sorted(drawn[10:])
     assert drawn[:10] != drawn[10:]
-    assert replace(recipe, seed=1).rows(1, 10) != recipe.rows(1, 10)
+    assert replace(recipe, seed=1).rows(1, deal) != recipe.rows(1, deal)
 
 
 def test_the_rate_warms_up_and_decays_and_never_stands_still() -> None:

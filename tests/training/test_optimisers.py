@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import AdamW
 
+from tests.training import rite_by_pair
 from zoo.errors import UsageError
 from zoo.training import optimisers, rite
 
@@ -84,19 +85,17 @@ def test_control_adamw_does_not(turn: Tensor) -> None:
 def test_control_lora_rite_without_one_of_its_parts_does_not(
     broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moments, seen = rite._moments, rite._seen
+    moments = rite._moments
 
-    def in_the_old_basis(state: dict[str, Any], gradient: Tensor, basis: Tensor, *more: Any) -> Any:
+    def in_the_old_basis(states: list[Any], gradients: list[Tensor], bases: list[Tensor], *more: Any) -> Any:
         """As if the moments were still in this step's basis."""
-        return moments({**state, "basis": basis} if state else state, gradient, basis, *more)
+        held = [{**state, "basis": basis} for state, basis in zip(states, bases, strict=True)]
+        return moments(held, gradients, bases, *more)
 
-    def magnified(factor: Parameter, *more: Any) -> Any:
-        found = seen(factor, *more)
-        assert found is not None
-        assert factor.grad is not None
-        return {**found, "gradient": factor.grad.T if found["turned"] else factor.grad}
+    def magnified(alike: list[rite.Alike], inverses: list[Tensor]) -> list[Tensor]:
+        return [one.gradients() for one in alike]
 
-    part = {"carry": ("_moments", in_the_old_basis), "gradient": ("_seen", magnified)}[broken]
+    part = {"carry": ("_moments", in_the_old_basis), "gradient": ("_unmagnified", magnified)}[broken]
     monkeypatch.setattr(rite, *part)
     assert spread(rite_of, TURNS["any"]) > 1e-3
 
@@ -106,9 +105,8 @@ def test_lora_rite_is_the_same_on_any_orthonormal_basis(monkeypatch: pytest.Monk
     a, b, batches = problem()
     expected = updates(rite_of, a, b, batches)
 
-    def triangular(matrix: Tensor) -> tuple[Tensor, Tensor]:
-        basis, size = torch.linalg.qr(matrix)
-        return basis, torch.linalg.pinv(size)
+    def triangular(matrices: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        return [(basis, torch.linalg.pinv(size)) for basis, size in map(torch.linalg.qr, matrices)]
 
     monkeypatch.setattr(rite, "_factored", triangular)
     torch.testing.assert_close(updates(rite_of, a, b, batches), expected)
@@ -140,9 +138,63 @@ def test_a_direction_that_a_factor_lacks_is_zero_and_not_infinite() -> None:
     matrix = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
         [[1.0, 2, 3], [0, 1, 1]]
     )
-    basis, inverse = rite._factored(matrix)
+    basis, inverse = (one[0] for one in rite._factored([matrix[None]])[0])
     torch.testing.assert_close(inverse @ basis.T, torch.linalg.pinv(matrix), atol=1e-4, rtol=1e-3)
     assert int((basis.norm(dim=0) > 0.5).sum()) == 2
+
+
+SHAPES = [(16, 24), (8, 24), (16, 24), (8, 24), (12, 16)]
+
+
+def descended(make: Callable[[list[Pair]], Any], dtype: torch.dtype) -> list[Pair]:
+    """Pairs of several shapes after eight steps: Bs are zero at first, one once more; one A is held."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    pairs = [(Parameter(draw(4, n)), Parameter(torch.zeros(m, 4, dtype=dtype))) for m, n in SHAPES]
+    pairs[1][0].requires_grad_(False)
+    optimizer = make(pairs)
+    for step in range(8):
+        if step == 4:
+            pairs[2][1].data.zero_()
+        for a, b in pairs:
+            gradient = draw(b.shape[0], a.shape[1])
+            b.grad = gradient @ a.detach().T
+            a.grad = b.detach().T @ gradient if a.requires_grad else None
+        optimizer.step()
+        optimizer.zero_grad()
+    return pairs
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_batches_step_as_pairs_do_one_by_one(dtype: torch.dtype, within: float) -> None:
+    options: dict[str, Any] = {"lr": 0.05, "clip": 0.5, "weight_decay": 0.01}
+    batched = descended(lambda pairs: rite.LoraRite(pairs, **options), dtype)
+    one_by_one = descended(lambda pairs: rite_by_pair.LoraRite(pairs, **options), dtype)
+    other = descended(lambda pairs: rite_by_pair.LoraRite(pairs, **{**options, "weight_decay": 0.0}), dtype)
+
+    def apart(first: list[Pair], second: list[Pair]) -> float:
+        factors = zip([x for pair in first for x in pair], [x for pair in second for x in pair], strict=True)
+        return max(float((x - y).detach().norm() / y.detach().norm()) for x, y in factors)
+
+    assert apart(batched, one_by_one) < within
+    assert apart(other, one_by_one) > 10 * within  # control: a decay of a thousandth shows
+
+
+def test_a_steps_eigenproblems_do_not_grow_with_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    solve = torch.linalg.eigh
+
+    def counted(problems: Tensor) -> Any:
+        calls.append(len(problems))
+        return solve(problems)
+
+    monkeypatch.setattr(torch.linalg, "eigh", counted)
+    descended(lambda pairs: rite.LoraRite(pairs, lr=0.05), torch.float32)
+    # float64 for the factors and float32 for the moments, of all nine stepped factors, at each of eight steps
+    assert calls == [9, 9] * 8
 
 
 def test_lora_rite_starts_from_a_zero_b() -> None:

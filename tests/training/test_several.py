@@ -17,7 +17,7 @@ from zoo.prompts import Prompter
 from zoo.training import fit, prefix
 from zoo.training.initial import digest_a
 from zoo.training.plan import plan_training
-from zoo.training.several import plan_several, shared_stores, train_several
+from zoo.training.several import plan_several, train_several
 from zoo.training.train import new_adapter, train
 
 NAMES = ("check", "system")
@@ -105,7 +105,7 @@ def test_shared_prefixes_are_run_once(
         data, NAMES, invocation_text=INVOCATION, base=str(tiny_base.folder), settings=SETTINGS
     )
     model = new_adapter(plans.plans["check"], device="cpu", dtype="float32")
-    stores = shared_stores(model, plans.plans)
+    stores = fit.Stores.together(model, plans.plans)
     for name in NAMES:
         stores[name].train.fill()
     every, once = plans.tokens

@@ -1,17 +1,17 @@
 """ZB001 and ZL004: what was measured, and the base's weights."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.releases import COMPARISON
 from tests.validators.changes import lock
 from tests.validators.releases import GOOD, static_results
 from zoo.models import BaseModel
 from zoo.report import Flagged, Outcome, Passed, Severity, Skipped
-from zoo.validators.checks.evidence import EVIDENCE_CHECKS, wilson
+from zoo.validators.checks.evidence import EVIDENCE_CHECKS
 from zoo.validators.checks.lock import LOCK_CHECKS
 from zoo.validators.engine import run_checks
 from zoo.validators.validate import Settings, Validation
@@ -72,16 +72,48 @@ def test_what_cannot_be_told_apart_is_a_warning(
     assert outcome.severity is Severity.WARNING
 
 
+def test_figures_on_invented_requests_alone_are_a_warning(release: Path, tiny_base: BaseModel) -> None:
+    def made(sha256: str | None) -> Outcome:
+        training = {
+            "method": "distillation", "data_sha256": "0" * 64, "samples": 1, "steps": 1, "seed": 0,
+            "settings": {"invented": {"sha256": "a" * 64}}, "final_loss": 0.0, "versions": {},
+        }  # fmt: skip
+        lock(lambda content: content.update(training=training))(release, tiny_base)
+        return behaviour(release, tiny_base, data_sha256=sha256)
+
+    alone = made("a" * 64)
+    assert isinstance(alone, Flagged)
+    assert alone.severity is Severity.WARNING
+    assert "invented requests alone" in alone.findings[0].message
+    assert isinstance(made("b" * 64), Passed)
+
+
+def compared(**changes: Any) -> dict[str, Any]:
+    return COMPARISON.model_copy(update=changes).model_dump()
+
+
+def test_an_equivalent_recovery_passes_with_its_verdict(release: Path, tiny_base: BaseModel) -> None:
+    outcome = behaviour(release, tiny_base, comparison=compared())
+    assert isinstance(outcome, Passed)
+    assert outcome.measured["verdict"] == "equivalent"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "severity"),
+    [("re-reads", Severity.ERROR), ("degraded", Severity.WARNING), ("undecided", Severity.WARNING)],
+)
+def test_another_verdict_is_a_finding(
+    verdict: str, severity: Severity, release: Path, tiny_base: BaseModel
+) -> None:
+    outcome = behaviour(release, tiny_base, comparison=compared(verdict=verdict, reason="as measured"))
+    assert isinstance(outcome, Flagged)
+    assert [one.message for one in outcome.findings] == [f"{verdict}: as measured"]
+    assert outcome.severity is severity
+
+
 def test_a_trained_adapter_needs_no_teacher(release: Path, tiny_base: BaseModel) -> None:
     outcome = behaviour(release, tiny_base, accuracy={"base": 0.5, "trained": 0.9}, agreement={})
     assert isinstance(outcome, Passed)
-
-
-@pytest.mark.parametrize(("share", "samples"), [(0.9, 40), (0.95, 400), (1.0, 30), (0.0, 30), (0.5, 1000)])
-def test_the_interval_solves_wilsons_equation(share: float, samples: int) -> None:
-    for bound in wilson(share, samples):
-        expected = 1.96**2 * bound * (1 - bound) / samples
-        assert math.isclose((share - bound) ** 2, expected, rel_tol=1e-9, abs_tol=1e-15)
 
 
 def full_run(folder: Path, base: BaseModel) -> Outcome:

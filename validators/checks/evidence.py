@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from zoo.adapter import LOCK_NAME
 from zoo.errors import UndecidedError
+from zoo.evaluation.intervals import Z, wilson_interval
 from zoo.report import Finding, Severity
 from zoo.validators.check import Check, Context, Measurement, Need
 from zoo.validators.checks.lock import foreign, recorded_lock
@@ -21,7 +22,6 @@ AGREEMENT = 0.95
 ACCURACY_LOSS = 0.05
 # With fewer samples an estimate near 0.95 is off by more than five points either way.
 SAMPLES = 100
-Z = 1.96  # two-sided 95 % confidence
 _OWN = ("recovered", "trained", "relabelled")
 
 
@@ -59,6 +59,15 @@ def _behaviour(context: Context) -> Iterator[Finding | Measurement]:
     yield from _measured(record, own)
     yield from _useful(context, record, own)
     yield from _faithful(context, record, own)
+    yield from _judged(context, record)
+    if lock.on_invented:
+        yield Finding(
+            message="measured on invented requests alone, against the LoRA's own answers: what it answers to "
+            "real requests, nobody measured",
+            severity=Severity.WARNING,
+            location=in_lock(context.repo.root, "training.settings.invented"),
+            fix="recover with --eval-data REAL.jsonl",
+        )
     if record.samples < SAMPLES:
         yield _finding(
             context,
@@ -73,6 +82,8 @@ def _measured(record: "BehaviourRecord", own: str) -> Iterator[Measurement]:
     yield Measurement(name="accuracy", value=record.accuracy[own])
     if own in record.agreement:
         yield Measurement(name="agreement", value=record.agreement[own])
+    if record.comparison:
+        yield Measurement(name="verdict", value=record.comparison.verdict)
 
 
 def _useful(context: Context, record: "BehaviourRecord", own: str) -> Iterator[Finding]:
@@ -101,7 +112,7 @@ def _faithful(context: Context, record: "BehaviourRecord", own: str) -> Iterator
     agreement = record.agreement.get(own)
     if agreement is None or agreement >= AGREEMENT:
         return
-    low, high = wilson(agreement, record.samples)
+    low, high = wilson_interval(agreement, record.samples)
     yield _finding(
         context,
         f"agrees with the LoRA that it was made from on {agreement:.3f} of {record.samples} samples "
@@ -111,19 +122,24 @@ def _faithful(context: Context, record: "BehaviourRecord", own: str) -> Iterator
     )
 
 
+def _judged(context: Context, record: "BehaviourRecord") -> Iterator[Finding]:
+    """The verdict of the recovery itself, where it is not that nothing was lost."""
+    comparison = record.comparison
+    if comparison is None or comparison.verdict == "equivalent":
+        return
+    boundary = comparison.verdict == "re-reads"
+    yield Finding(
+        message=f"{comparison.verdict}: {comparison.reason}",
+        severity=Severity.ERROR if boundary else Severity.WARNING,
+        location=in_lock(context.repo.root, "behaviour.comparison"),
+        fix="release it as the plain LoRA that it was: no boundary behind the context will do"
+        if boundary
+        else "recover with more data or more steps, and measure on more held-out samples",
+    )
+
+
 def _standard_error(share: float, samples: int) -> float:
     return math.sqrt(share * (1 - share) / samples)
-
-
-def wilson(share: float, samples: int) -> tuple[float, float]:
-    """The 95 % interval of a share that was measured on so many samples.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-    """
-    spread = Z * Z / samples
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / samples + spread / (4 * samples))
-    return centre - half, centre + half
 
 
 def _finding(context: Context, message: str, key: str, severity: Severity = Severity.ERROR) -> Finding:

@@ -1,11 +1,10 @@
 """What a model answers to each sample, and how often that is right or the same as another's answer."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
 from zoo.progress import Progress, silent
-from zoo.training.prefix import PrefixStore, answer_logits, batches
+from zoo.training.prefix import PrefixStore, answer_logits, by_row
 
 MAX_CHOICES = 32
 
@@ -46,18 +45,14 @@ def answer_all(
     Returns:
         Answer ids per sample; a greedy answer that has not ended is cut.
     """
-    import torch
 
-    total = len(store.samples)
-    given: list[tuple[int, ...]] = []
-    with torch.no_grad():
-        for rows in batches(total):
-            if options is None:
-                given.extend(_greedy(store, row, adapted=adapted) for row in rows)
-            else:
-                given.extend(_likeliest(store, rows, options, adapted=adapted))
-            progress(label, done=len(given), total=total)
-    return given
+    def answer(rows: list[int]) -> list[tuple[int, ...]]:
+        if options is None:
+            return _greedy(store, rows, adapted=adapted)
+        return _likeliest(store, rows, options, adapted=adapted)
+
+    total = len(store.held)
+    return by_row(store, answer, lambda done: progress(label, done=done, total=total))
 
 
 def accuracy(given: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> float:
@@ -76,17 +71,6 @@ def trivial_accuracy(expected: Sequence[tuple[int, ...]]) -> float:
     return Counter(expected).most_common(1)[0][1] / len(expected)
 
 
-def wilson_interval(share: float, samples: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson score interval of a share, 95 % unless told.
-
-    Source: Wilson 1927, equation for the score interval.
-    """
-    centre = share + z * z / (2 * samples)
-    spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples * samples))
-    scale = 1 + z * z / samples
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
 def _likeliest(
     store: PrefixStore, rows: Sequence[int], options: Sequence[tuple[int, ...]], *, adapted: bool
 ) -> list[tuple[int, ...]]:
@@ -100,14 +84,24 @@ def _likeliest(
     return [options[max(range(len(options)), key=line.__getitem__)] for line in scores]
 
 
-def _greedy(store: PrefixStore, row: int, *, adapted: bool) -> tuple[int, ...]:
+def _greedy(store: PrefixStore, rows: Sequence[int], *, adapted: bool) -> list[tuple[int, ...]]:
     # the expected answer's length bounds the work: what has not ended by then is wrong already
-    expected = store.samples[row].answer
-    given: tuple[int, ...] = ()
-    for _ in expected:
+    expected = [store.samples[row].answer for row in rows]
+    given: list[tuple[int, ...]] = [()] * len(rows)
+    going = [place for place, answer in enumerate(expected) if answer]
+    while going:
         # one placeholder stands for the token that is being predicted; it is never run
-        logits = answer_logits(store, [row], answers=[(*given, 0)], adapted=adapted)[0]
-        given = (*given, int(logits[-1].argmax()))
-        if given[-1] == expected[-1]:
-            break
+        logits = answer_logits(
+            store,
+            [rows[place] for place in going],
+            answers=[(*given[place], 0) for place in going],
+            adapted=adapted,
+        )
+        for place, line in zip(going, logits, strict=True):
+            given[place] = (*given[place], int(line[-1].argmax()))
+        going = [
+            place
+            for place in going
+            if given[place][-1] != expected[place][-1] and len(given[place]) < len(expected[place])
+        ]
     return given

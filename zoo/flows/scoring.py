@@ -184,7 +184,7 @@ def _bootstrap(
 
 
 def _share(count: int, n: int) -> Estimate:
-    from zoo.evaluation.answers import wilson_interval
+    from zoo.evaluation.intervals import wilson_interval
 
     low, high = wilson_interval(count / n, n)
     return Estimate(value=count / n, low=low, high=high)

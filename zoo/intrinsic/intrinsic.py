@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.adapter import AdapterRepo
 from zoo.errors import ContractError, UsageError
+from zoo.hub.adapter import open_adapter
 from zoo.intrinsic.answer import Answer
-from zoo.intrinsic.placement import invocation_of, place
+from zoo.intrinsic.placement import invocation_of
 from zoo.intrinsic.request import (
     Document,
     Message,
-    caller_writes,
-    check_unmarked,
-    identified,
     make_request,
     read_request,
 )
 from zoo.intrinsic.speaking import Speaker, streamed
+from zoo.io.prompt import Asked, identified, place, rewritten
 from zoo.models import BaseModel, Dtype
 from zoo.prompts import Prompt
 
@@ -84,7 +83,8 @@ class Intrinsic:
         """Loads an adapter folder, and its base unless one is given.
 
         Args:
-            path: adapter folder, or a library folder with one adapter.
+            path: adapter folder, a library folder with one adapter, or `org/name[/folder][@revision]` on the
+                Hub.
             base: base model instead of the one the adapter names.
             device: torch device.
             dtype: of the base's weights; float32 on a CPU and bfloat16 elsewhere when None.
@@ -93,10 +93,11 @@ class Intrinsic:
 
         Raises:
             NotFoundError: no adapter, or no base of that name.
+            HubError: ZH007 no access, ZH008 no answer.
             BaseMissingError: the base cannot be had here.
             UsageError: ZO153, `shared` is another base than the adapter's.
         """
-        repo = AdapterRepo.open(Path(path))
+        repo = open_adapter(path)
         if shared is None:
             shared = open_base(find_base(repo, base), device=device, dtype=dtype)
         elif not base:
@@ -203,18 +204,15 @@ class Intrinsic:
         self, request: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Any], Prompt]:
         """The rewritten request, and its prompt with the invocation in its place; raises like `ask`."""
-        from zoo.io import rewrite
-
         request = identified(request)
-        prompter, instruction = self.speaker.prompter, self.spec.instruction if self.spec else None
-        written = not caller_writes(self.invocation, instruction)
-        check_unmarked(request, arguments, prompter, self.invocation, written=written)
+        read_request(request)
         if self.spec is None and arguments:
             raise UsageError(f"{self.name} has no io.yaml, and so takes no arguments", hint="leave --arg out")
-        rewritten = rewrite(self.spec, request, **arguments) if self.spec else dict(request)
-        messages, documents = read_request(rewritten)
-        prompt = place(messages, documents, prompter, self.invocation, tools=rewritten.get("tools"))
-        return rewritten, prompt
+        prompter = self.speaker.prompter
+        sent = rewritten(self.spec, request, arguments, prompter, self.invocation)
+        messages, documents = read_request(sent)
+        asked = Asked(messages=messages, documents=documents, tools=sent.get("tools"))
+        return sent, place([asked], prompter, self.invocation)[0]
 
     def _processed(self, choice: Mapping[str, Any], request: Mapping[str, Any]) -> Any:
         from zoo.io import process

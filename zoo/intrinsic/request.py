@@ -1,16 +1,15 @@
 """Requests: from a file or from arguments, and what must hold of them before anything is run."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from zoo.activation import occurrences
 from zoo.errors import ContractError, SpecError
 from zoo.intrinsic import limits
 from zoo.io.documents import misplaced, numbered
-from zoo.prompts import Invocation, Prompter
+from zoo.io.prompt import identified
+from zoo.io.unmarked import spelt
 from zoo.specs.document import unique_pairs
-from zoo.specs.release import Position
 
 MAX_REQUEST_BYTES = 16_000_000
 EXAMPLE = '{"messages": [{"role": "user", "content": "…"}], "extra_body": {"documents": [{"text": "…"}]}}'
@@ -46,18 +45,6 @@ def parse_request(raw: bytes | str, *, name: str) -> dict[str, Any]:
             raise SpecError(f"{name} has documents in two places", code="ZO150", hint=EXAMPLE)
         document["extra_body"] = {**extra, "documents": document.pop("documents")}
     return dict(identified(document))
-
-
-def identified(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A request whose documents have ids: those without one get their number. What is no request stays."""
-    given: object = request
-    extra = given.get("extra_body") if isinstance(given, Mapping) else None
-    if not isinstance(extra, Mapping):
-        return request
-    documents = extra.get("documents")
-    if not isinstance(documents, list) or not all(isinstance(one, Mapping) for one in documents):
-        return request
-    return {**request, "extra_body": {**extra, "documents": numbered(documents)}}
 
 
 def make_request(messages: Sequence[Message], documents: Sequence[Document] = ()) -> dict[str, Any]:
@@ -113,7 +100,7 @@ def read_request(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list
         part: Mapping[str, Any] = (request.get("extra_body") or {}) if where else request
         if key := misplaced({k: v for k, v in part.items() if not where or k != "documents"}):
             raise ContractError(
-                f"{_spelt((*where, key))} would not be read: documents stand in extra_body.documents",
+                f"{spelt((*where, key))} would not be read: documents stand in extra_body.documents",
                 path=(*where, key),
                 code="ZO100",
                 hint=f"write {EXAMPLE}",
@@ -124,62 +111,3 @@ def read_request(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list
             "request.messages is empty", path=("messages",), code="ZO151", hint=f"write {EXAMPLE}"
         )
     return messages, documents
-
-
-def check_unmarked(
-    request: Mapping[str, Any],
-    arguments: Mapping[str, Any],
-    prompter: Prompter,
-    invocation: Invocation,
-    *,
-    written: bool,
-) -> None:
-    """Refuses a request whose own text holds the invocation.
-
-    The adapter acts from the last occurrence on, so a text that holds it could move the place.
-
-    Args:
-        request: the caller's.
-        arguments: the caller's, for the instruction.
-        prompter: of the base.
-        invocation: the adapter's.
-        written: whether somebody else than the caller writes the invocation. Otherwise he writes it, into
-            the last message.
-
-    Raises:
-        ContractError: ZO152, at the path of the text; see `read_request`.
-    """
-    messages, documents = read_request(request)
-    own = () if written else ("messages", len(messages) - 1, "content")
-    for path, text in _texts(messages, documents, arguments):
-        if path != own and (invocation.text in text or occurrences(prompter.encode(text), invocation.ids)):
-            raise ContractError(
-                f"{_spelt(path)} holds the invocation {invocation.text!r}",
-                path=path,
-                code="ZO152",
-                hint="take it out: the adapter would act from there on",
-            )
-
-
-def caller_writes(invocation: Invocation, instruction: str | None) -> bool:
-    """Whether the caller has to write the invocation into his last message himself."""
-    inside = invocation.position is Position.IN_MESSAGE
-    return inside and invocation.text.strip() not in (instruction or "")
-
-
-def _texts(
-    messages: Sequence[Message], documents: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    for index, message in enumerate(messages):
-        yield ("messages", index, "content"), message.get("content") or ""
-    for index, document in enumerate(documents):
-        for key, value in document.items():
-            if isinstance(value, str):
-                yield ("extra_body", "documents", index, key), value
-    for name, argument in arguments.items():
-        if isinstance(argument, str):
-            yield ("arguments", name), argument
-
-
-def _spelt(path: Sequence[str | int]) -> str:
-    return "request" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 from zoo.errors import ContractError
 from zoo.intrinsic import limits
 from zoo.intrinsic.answer import Answer, Seconds
-from zoo.intrinsic.placement import rendered, takes_documents
 from zoo.intrinsic.reply import Pieces, as_choice
 from zoo.intrinsic.request import read_request
 from zoo.io.documents import as_messages, numbered
+from zoo.io.prompt import Asked, rendered, takes_documents
 from zoo.models import BaseModel
 from zoo.prompts import Prompter
 
@@ -105,9 +105,8 @@ class Speaker:
         messages, documents = read_request(request)
         if documents and not takes_documents(self.prompter):
             messages, documents = as_messages(numbered(documents), "string") + messages, []
-        text = rendered(
-            messages, documents, self.prompter, generation_prompt=True, tools=request.get("tools")
-        )
+        asked = Asked(messages=messages, documents=documents, tools=request.get("tools"))
+        text = rendered([asked], self.prompter, generation_prompt=True)[0]
         ids = self.prompter.encode(text)
         return self.speak(
             self.shared.plain(),

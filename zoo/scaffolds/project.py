@@ -82,7 +82,7 @@ class Project:
             f"{'written      ' if written else 'would write  '}{self.folder} ({self.kind.name})",
             f"base         {self.base}",
             f"invocation   {self.text!r}{placed}",
-            f"data         {self.samples} requests, rendered through io.yaml into {TRAINING}",
+            f"data         {self.samples} requests in {REQUESTS}; what a trainer reads of them: {TRAINING}",
             "checked      io.yaml and zoo.yaml load; every answer is what the schema allows",
             "not checked  all that needs weights: train, then zoo validate release",
             f"next         cd {shlex.quote(str(self.folder))} && {self.train}",
@@ -118,7 +118,7 @@ def scaffold(name: str, kind: Kind, target: Path, *, base: str = "", dry_run: bo
         prompts = [row["messages"] for row in rows]
         invocation = check_invocation(text, prompts, found.prompter) if found.prompter else None
     option = f" --base {shlex.quote(found.option)}" if found.option else ""
-    train = _train(name, text) + option
+    train = f"zoo train {REQUESTS} release --project .{option}"
     files = _files(kind, release, rows, {"train": train, "check": f"zoo validate . --static{option}"})
     if not dry_run:
         _write(target, files)
@@ -194,11 +194,6 @@ def _shown(examples: list[Example]) -> list[Example]:
     """A few that differ in their answers."""
     by_answer = {json.dumps(example.answer): example for example in reversed(examples)}
     return list(reversed(by_answer.values()))[:SHOWN]
-
-
-def _train(name: str, text: str) -> str:
-    written = text.replace("\n", "\\n")  # zoo train turns it back
-    return f"zoo train {TRAINING} release --name {name} --invocation {shlex.quote(written)}"
 
 
 def _files(

@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from zoo.specs.comparison import Comparison
+
+INVENTED = "invented"  # among a training's settings: how its data were made, where they were
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -35,6 +38,20 @@ class BaseLock(_Closed):
     tokenizer_config_sha256: Sha256 | None = None
 
 
+class ChangeRecord(_Closed):
+    """What a conversion did to folded weights beyond the exact fold.
+
+    Attributes:
+        kind: which change.
+        lines: what was done and what it cost, for people.
+        measured: the same as numbers, with the models that were read.
+    """
+
+    kind: Literal["project-safe", "truncate", "grow"]
+    lines: list[str]
+    measured: dict[str, Any]
+
+
 class ConversionRecord(_Closed):
     """How the weights were made from another checkpoint.
 
@@ -43,12 +60,14 @@ class ConversionRecord(_Closed):
         source_files: sha256 of each input file, by name.
         steps: the plan's lines, in order.
         fold_error: largest relative Frobenius error of any folded module against the source's own update.
+        changes: made to the folded weights afterwards, in order; none in a lock of before they were recorded.
     """
 
     source_format: str
     source_files: dict[str, Sha256]
     steps: list[str]
     fold_error: float
+    changes: list[ChangeRecord] = []
 
 
 class TrainingRecord(_Closed):
@@ -85,6 +104,8 @@ class BehaviourRecord(_Closed):
         agreement: share of samples on which it answers as the teacher LoRA does.
         accuracy: task accuracy by column: `base`, `lora`, `relabelled`, `recovered`, or `trained`.
         trivial: accuracy of always giving the commonest answer.
+        comparison: of a recovered adapter with its LoRA; null when nothing was recovered, or in a lock of
+            before it was recorded.
     """
 
     status: Literal["unverified", "measured"] = "unverified"
@@ -93,6 +114,37 @@ class BehaviourRecord(_Closed):
     agreement: dict[str, float] = {}
     accuracy: dict[str, float] = {}
     trivial: float | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def own_column(self) -> str:
+        """The accuracy column that is the release's own; empty when there is none."""
+        return next((name for name in ("recovered", "trained", "relabelled") if name in self.accuracy), "")
+
+    @property
+    def own_accuracy(self) -> float | None:
+        """Accuracy of the release itself on held-out samples; None when nobody measured it."""
+        return self.accuracy[self.own_column] if self.samples and self.own_column else None
+
+
+class ExampleRecord(_Closed):
+    """One call that was made with the release's own files.
+
+    Attributes:
+        request: as its caller makes it, in chat-completions form.
+        arguments: of the instruction.
+        reply: what the adapter wrote.
+        result: what `io.yaml` made of it, plain JSON.
+        prefix_tokens: how many tokens the base model read.
+        suffix_tokens: how many the adapter read.
+    """
+
+    request: dict[str, Any]
+    arguments: dict[str, Any] = {}
+    reply: str
+    result: Any
+    prefix_tokens: int
+    suffix_tokens: int
 
 
 class Lock(_Closed):
@@ -100,6 +152,7 @@ class Lock(_Closed):
 
     Attributes:
         files: sha256 of every payload file by relative path; the lock itself and the card are not in it.
+        example: one call that was made when it was published; null without a contract or a sample request.
         evidence: the last recorded validation report in its JSON form, or null.
     """
 
@@ -110,7 +163,19 @@ class Lock(_Closed):
     conversion: ConversionRecord | None = None
     training: TrainingRecord | None = None
     behaviour: BehaviourRecord = BehaviourRecord()
+    example: ExampleRecord | None = None
     evidence: Mapping[str, Any] | None = None
+
+    @property
+    def on_invented(self) -> bool:
+        """Whether its behaviour was measured on invented requests alone, whose answers are the LoRA's own."""
+        return self.training is not None and on_invented(self.training, self.behaviour)
+
+
+def on_invented(training: TrainingRecord, behaviour: BehaviourRecord) -> bool:
+    """Whether what was measured was measured on a part of the data that were made for the training."""
+    made = training.settings.get(INVENTED)
+    return isinstance(made, Mapping) and behaviour.data_sha256 == made.get("sha256")
 
 
 def dump_lock(lock: Lock) -> str:

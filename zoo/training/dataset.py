@@ -2,20 +2,23 @@
 
 import json
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.errors import NotFoundError, RefusedError, SpecError
 from zoo.prompts import Invocation, Prompt, Prompter
 from zoo.provenance import sha256_bytes
+from zoo.training.contract import RENDER_BATCH
+
+if TYPE_CHECKING:
+    from zoo.training.contract import Contract
 
 MAX_FILE_BYTES = 4_000_000_000
 MAX_LINE_BYTES = 4_000_000
 ROLES = ("system", "developer", "user", "assistant", "tool", "document")
 KEYS = {"messages", "answer", "group", "adapter", "documents", "arguments"}
-RENDER_BATCH = 256  # one sandbox process renders so many prompts, far below its limit on output
 Truncation = Literal["error", "left"]
 
 
@@ -26,25 +29,21 @@ class Sample:
     Attributes:
         line: 1-based line number, for messages to people.
         messages: chat messages, each with `role` and `content`.
-        answer: what the model shall say after the invocation.
+        answer: what the model shall say after the invocation: text, or under a contract the reply's JSON.
         group: samples of one group never straddle training and held-out data; a digest of the messages when
             not given, so that the same prompt never stands on both sides.
         adapter: whose answer it is, where several are trained on one file; else empty.
-        documents: of the request, for a `Rewrite`.
-        arguments: values of the contract's instruction, for a `Rewrite`.
+        documents: of the request, where a contract puts them in place.
+        arguments: values of the contract's instruction.
     """
 
     line: int
     messages: tuple[dict[str, str], ...]
-    answer: str
+    answer: Any
     group: str
     adapter: str = ""
     documents: tuple[Mapping[str, Any], ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-# the messages that the model reads of a sample: the rewriter of the adapter's I/O contract
-Rewrite = Callable[[Sample], Sequence[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +64,14 @@ class Encoded:
         prefix: everything before the invocation; its KV is the base model's.
         lead: the invocation and what stands between it and the answer.
         answer: the answer and the end-of-sequence token: the only ids that carry loss.
+        group: of the sample; samples of one group are not independent, and intervals say so.
     """
 
     line: int
     prefix: tuple[int, ...]
     lead: tuple[int, ...]
     answer: tuple[int, ...]
+    group: str = ""
 
     @property
     def tokens(self) -> int:
@@ -78,12 +79,16 @@ class Encoded:
         return len(self.prefix) + len(self.lead) + len(self.answer)
 
 
-def read_dataset(path: Path) -> Dataset:
+def read_dataset(path: Path, *, values: bool = False) -> Dataset:
     """Reads a JSONL file whole.
 
     Each line is an object with `messages` (a list of `role` and `content`), `answer` (a string), and
     optionally `group` and `adapter` (strings), `documents` (a list of objects) and `arguments` (an object).
     Empty lines are passed over.
+
+    Args:
+        path: the file.
+        values: answers may be any JSON, not strings alone.
 
     Raises:
         NotFoundError: no such file.
@@ -95,7 +100,7 @@ def read_dataset(path: Path) -> Dataset:
         raise SpecError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes", code="ZD001")
     content = path.read_bytes()
     samples = tuple(
-        _sample(line, number, path.name)
+        _sample(line, number, path.name, values)
         for number, line in enumerate(content.split(b"\n"), start=1)
         if line.strip()
     )
@@ -143,7 +148,7 @@ def encode(
     name: str,
     max_tokens: int,
     truncate: Truncation = "error",
-    rewrite: Rewrite | None = None,
+    contract: "Contract | None" = None,
 ) -> list[Encoded]:
     """Renders and tokenises samples.
 
@@ -157,32 +162,53 @@ def encode(
         name: the file's name, for messages.
         max_tokens: longest sample in tokens.
         truncate: `error` refuses a longer sample; `left` cuts its context, never invocation or answer.
-        rewrite: of the adapter's I/O contract; None renders a sample's messages as they are.
+        contract: the adapter's; None renders a sample's messages and takes its answer as they are.
 
     Raises:
-        SpecError: ZD001, a sample has documents or arguments, and there is no contract to put them in place.
+        SpecError: ZD001, a sample has documents or arguments, and there is no contract to put them in place;
+            see also `Contract.prompts` and `Contract.answers`.
         RefusedError: ZI004 (invocation missing) or ZD003 (too long), naming file and line.
     """
+    if contract:
+        prompts = contract.prompts(samples, prompter, invocation, name=name)
+        answers = contract.answers(samples, prompter, name=name)
+    else:
+        prompts = _prompts(samples, prompter, invocation, name)
+        answers = [sample.answer for sample in samples]
+    encoded = []
+    for sample, prompt, answer in zip(samples, prompts, answers, strict=True):
+        ids = prompter.encode(answer) + prompter.end_ids
+        label = f"{name}, line {sample.line}"
+        encoded.append(_fit(prompt, ids, sample, label, max_tokens, truncate))
+    return encoded
+
+
+def _prompts(
+    samples: Sequence[Sample], prompter: Prompter, invocation: Invocation, name: str
+) -> list[Prompt]:
+    """Prompts of samples that are rendered as they are."""
     from zoo.specs.release import InvocationSpec
 
+    for sample in samples:
+        if sample.documents or sample.arguments:
+            raise _broken(
+                name, sample.line, "has documents or arguments, and no io.yaml (--io) puts them in place"
+            )
     spec = InvocationSpec(text=invocation.text, position=invocation.position)
-    messages = [_rewritten(sample, rewrite, name) for sample in samples]
+    messages = [sample.messages for sample in samples]
     texts = [
         text
         for begin in range(0, len(messages), RENDER_BATCH)
         for text in prompter.texts(messages[begin : begin + RENDER_BATCH], spec)
     ]
-    encoded = []
-    for sample, text in zip(samples, texts, strict=True):
-        label = f"{name}, line {sample.line}"
-        prompt = prompter.locate(text, invocation, label=label)
-        answer = prompter.encode(sample.answer) + prompter.end_ids
-        encoded.append(_fit(prompt, answer, sample.line, label, max_tokens, truncate))
-    return encoded
+    return [
+        prompter.locate(text, invocation, label=f"{name}, line {sample.line}")
+        for sample, text in zip(samples, texts, strict=True)
+    ]
 
 
 def _fit(
-    prompt: Prompt, answer: tuple[int, ...], line: int, label: str, max_tokens: int, truncate: Truncation
+    prompt: Prompt, answer: tuple[int, ...], sample: Sample, label: str, max_tokens: int, truncate: Truncation
 ) -> Encoded:
     excess = len(prompt.ids) + len(answer) - max_tokens
     prefix = prompt.prefix
@@ -198,18 +224,16 @@ def _fit(
             hint="raise --max-tokens",
             code="ZD003",
         )
-    return Encoded(line=line, prefix=prefix[max(0, excess) :], lead=prompt.suffix, answer=answer)
+    return Encoded(
+        line=sample.line,
+        prefix=prefix[max(0, excess) :],
+        lead=prompt.suffix,
+        answer=answer,
+        group=sample.group,
+    )
 
 
-def _rewritten(sample: Sample, rewrite: Rewrite | None, name: str) -> Sequence[Mapping[str, str]]:
-    if rewrite:
-        return rewrite(sample)
-    if sample.documents or sample.arguments:
-        raise _broken(name, sample.line, "has documents or arguments, and no io.yaml says where they go")
-    return sample.messages
-
-
-def _sample(raw: bytes, line: int, name: str) -> Sample:
+def _sample(raw: bytes, line: int, name: str, values: bool) -> Sample:
     if len(raw) > MAX_LINE_BYTES:
         raise _broken(name, line, f"is longer than {MAX_LINE_BYTES:,} bytes")
     try:
@@ -217,7 +241,7 @@ def _sample(raw: bytes, line: int, name: str) -> Sample:
     except (ValueError, RecursionError) as error:
         raise _broken(name, line, f"is not JSON ({str(error)[:60]})") from None
     match document:
-        case {"messages": [_, *_] as messages, "answer": str(answer)} if answer.strip():
+        case {"messages": [_, *_] as messages, "answer": answer} if _says(answer, values):
             if unknown := sorted(document.keys() - KEYS):  # a misspelt `group` would leak unseen
                 raise _broken(name, line, f"has an unknown key {unknown[0]!r}")
             documents, arguments = document.get("documents", []), document.get("arguments", {})
@@ -240,7 +264,13 @@ def _sample(raw: bytes, line: int, name: str) -> Sample:
                 documents=tuple(documents),
                 arguments=arguments,
             )
-    raise _broken(name, line, "wants `messages` (a list) and `answer` (a string that is not empty)")
+    wanted = "JSON" if values else "a string that is not empty"
+    more = "; an answer that is other JSON wants the io.yaml it belongs to, with --io" if not values else ""
+    raise _broken(name, line, f"wants `messages` (a list) and `answer` ({wanted}){more}")
+
+
+def _says(answer: object, values: bool) -> bool:
+    return bool(answer.strip()) if isinstance(answer, str) else values
 
 
 def _message(message: object, name: str, line: int) -> dict[str, str]:

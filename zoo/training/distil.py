@@ -2,63 +2,48 @@
 
 Relabelling changes what the adapter reads: the base's keys and values where it learnt its own. Started from
 the same weights, the student (adapter on the suffix only) is pulled to the teacher (adapter on the whole
-prompt) by the KL divergence of their predictions of the answer tokens.
+prompt) by the KL divergence of their predictions of the answer tokens. It ends when it comes no closer on
+prompts that it is not trained on, and keeps the weights that came closest.
 Source: Hinton et al. 2015, arXiv 1503.02531, at temperature 1; warm start against cold start measured on
 toy tasks, where cold starts were still at chance when warm ones had finished.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import SpecError
-from zoo.evaluation.answers import accuracy, answer_all, choices, trivial_accuracy
+from zoo.evaluation.answers import choices
+from zoo.evaluation.boundary import WHOLE, begin_at
+from zoo.evaluation.recovered import Measured
 from zoo.models import BaseModel, Dtype, load_model
 from zoo.peft_model import attach
 from zoo.progress import Progress, silent
 from zoo.prompts import Invocation, Prompter
-from zoo.provenance import package_versions
+from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
-from zoo.training.dataset import Encoded
-from zoo.training.optimise import Optimised, Recipe, Task, optimise
-from zoo.training.parts import DataSettings, Parts, divide
+from zoo.training import checkpoint
+from zoo.training.contract import Contract
+from zoo.training.distil_settings import DistilSettings
+from zoo.training.initial import initialise
+from zoo.training.metric import Metric, read_json
+from zoo.training.optimise import Look, Optimised, Recipe, Task, optimise
+from zoo.training.parts import Parts, divide
 from zoo.training.prefix import PrefixStore, answer_logits, batches
+from zoo.training.record import distillation_record
+from zoo.training.teacher import Teacher, claim
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
-    Answers = list[tuple[int, ...]]
+    from zoo.training.dataset import Encoded
 
-PACKAGES = ("alora-zoo", "torch", "transformers", "peft", "safetensors", "tokenizers")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistilSettings:
-    """How a relabelled LoRA is recovered.
-
-    Attributes:
-        recipe: of the optimisation.
-        label_weight: share of the cross-entropy on the data's own answers in the loss; the rest is KL.
-        data: how the data is split and encoded.
-    """
-
-    recipe: Recipe = field(
-        default_factory=lambda: Recipe(steps=100, batch=8, micro_batch=8, warmup=8, check_every=10)
-    )
-    label_weight: float = 0.0
-    data: DataSettings = field(default_factory=lambda: DataSettings(held_out=0.3, validation=0.15))
-
-    @classmethod
-    def of(cls, *, steps: int, eval_data: Path | None = None) -> "DistilSettings":
-        """The defaults with what people set most."""
-        chosen = cls()
-        return replace(
-            chosen,
-            recipe=replace(chosen.recipe, steps=steps),
-            data=replace(chosen.data, eval_data=eval_data),
-        )
+WEIGHTS_NAME = "adapter_model.safetensors"
+RUN, TEACHER, CONTROL = "run", "teacher", "control"  # folders of an unfinished recovery
+NO_FURTHER = 1e-4  # nats a token: what is closer than that is the same, to rounding in bfloat16
+CONTROL_TOKENS = 4096  # run at once with gradients, where the whole prompt carries them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +53,39 @@ class Recovery:
     Attributes:
         weights: by PEFT file key, float32.
         training: how they were made.
-        behaviour: agreement and accuracy of base, lora, relabelled, recovered on held-out data.
+        behaviour: base, lora, relabelled, recovered on held-out data, compared.
+        losses: mean loss of each step, nats a token.
+        looks: every look at validation data: the step, and what was seen.
     """
 
     weights: dict[str, "Tensor"]
     training: TrainingRecord
     behaviour: BehaviourRecord
+    losses: Sequence[float] = ()
+    looks: Sequence[tuple[int, Mapping[str, float]]] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """How it went, as plain data."""
+        return {
+            "training": self.training.model_dump(mode="json"),
+            "losses": list(self.losses),
+            "looks": [{"step": step, **values} for step, values in self.looks],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One recovery's model, data and settings."""
+
+    model: "PeftModel"
+    parts: Parts
+    settings: DistilSettings
+    identity: Mapping[str, Any]
+    work: Path | None
+    progress: Progress
+
+    def folder(self, name: str) -> Path | None:
+        return self.work / name if self.work else None
 
 
 def recover(
@@ -83,6 +95,8 @@ def recover(
     invocation: Invocation,
     data: Path,
     settings: DistilSettings | None = None,
+    contract: Contract | None = None,
+    work: Path | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
     progress: Progress = silent,
@@ -95,6 +109,9 @@ def recover(
         invocation: as in that folder.
         data: JSONL of prompts and answers.
         settings: see `DistilSettings`.
+        contract: the adapter's `io.yaml`, which makes the prompts and judges the replies; or None.
+        work: where the teacher's predictions and the run's state are kept until it is finished: called
+            again after it was killed, it goes on with the same losses. None keeps nothing.
         device: torch device.
         dtype: of the base weights; the adapter is trained in float32.
         progress: told about each stage.
@@ -103,32 +120,30 @@ def recover(
         SpecError: ZD001 or ZD002, the data breaks its form or is too little.
         RefusedError: ZI004 or ZD003, a prompt lacks the invocation or is too long.
         VerdictError: ZD005, the training breaks down.
+        UsageError: ZD004, `work` holds another run; ZD021, the teacher's predictions take too much.
     """
     settings = settings or DistilSettings()
-    parts = divide(data, Prompter(base), invocation, settings.data, seed=settings.recipe.seed)
+    if work:
+        checkpoint.restore_threads(work / RUN)
+    prompter = Prompter(base)
+    parts = divide(data, prompter, invocation, settings.data, seed=settings.recipe.seed, contract=contract)
     if not parts.held_out:
         raise SpecError("no samples are held out: nothing could be measured", code="ZD002")
     model = attach(load_model(base, dtype=dtype, device=device), relabelled, trainable=True)
     model.eval()  # no dropout: teacher and student must differ in what they read alone
-    options = choices([sample.answer for part in (parts.train, parts.held_out) for sample in part])
-
-    held_out = PrefixStore(model, parts.held_out)
-    expected = [sample.answer for sample in parts.held_out]
-    given = _columns_before(model, held_out, options, progress)
-    optimised = _distil(model, parts, settings, data_sha256=parts.sha256, progress=progress)
-    given["recovered"] = answer_all(held_out, options, label="recovered", progress=progress)
-    return Recovery(
-        weights=weights(model),
-        training=_record(parts, settings, optimised, dtype),
-        behaviour=BehaviourRecord(
-            status="measured",
-            data_sha256=parts.eval_sha256,
-            samples=len(expected),
-            agreement={name: accuracy(answers, given["lora"]) for name, answers in given.items()},
-            accuracy={name: accuracy(answers, expected) for name, answers in given.items()},
-            trivial=trivial_accuracy(expected),
-        ),
-    )
+    identity = {
+        "data": parts.sha256,
+        "eval_data": parts.eval_sha256,
+        "contract": contract.sha256 if contract else "",
+        "base": base.revision or base.weights_sha256,
+        "adapter": sha256_file(relabelled / WEIGHTS_NAME),
+        "invocation": list(invocation.ids),
+        "base_dtype": dtype,
+        "device": device,
+        **settings.identity(),
+    }
+    run = _Run(model=model, parts=parts, settings=settings, identity=identity, work=work, progress=progress)
+    return _recover(run, prompter, dtype)
 
 
 def weights(model: "PeftModel") -> dict[str, "Tensor"]:
@@ -140,86 +155,142 @@ def weights(model: "PeftModel") -> dict[str, "Tensor"]:
     return {name: tensor.detach().float().cpu() for name, tensor in state.items()}
 
 
-def _columns_before(
-    model: "PeftModel",
-    held_out: PrefixStore,
-    options: Sequence[tuple[int, ...]] | None,
-    progress: Progress,
-) -> dict[str, "Answers"]:
-    teacher = PrefixStore(model, held_out.samples, adapted=True)
-    return {
-        "base": answer_all(held_out, options, adapted=False, label="base", progress=progress),
-        "lora": answer_all(teacher, options, label="lora", progress=progress),
-        "relabelled": answer_all(held_out, options, label="relabelled", progress=progress),
-    }
+def _recover(run: _Run, prompter: Prompter, dtype: Dtype) -> Recovery:
+    parts, model, progress = run.parts, run.model, run.progress
+    options = choices([sample.answer for part in (parts.train, parts.held_out) for sample in part])
+
+    def text(ids: Sequence[int]) -> str:
+        found: str = prompter.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return found
+
+    metric = Metric(options=options, decode=text, read=parts.read_held_out or read_json)
+    teachers = _teachers(run)  # while the weights are the LoRA's
+    measured = Measured(model, samples=parts.held_out, metric=metric)
+    folder = run.folder(TEACHER)
+    measured.teach(progress, kept=folder and folder / "held_out.json")
+    train, validation = PrefixStore(model, parts.train), PrefixStore(model, parts.validation)
+    train.fill(progress)
+    measured.before(progress)
+
+    optimised = _distil(run, train, validation, teachers, run.settings.recipe, name=RUN)
+    measured.after(progress)
+    made = weights(model)
+    ending = run.settings.ending(optimised)
+    comparison = measured.compare(ending, margin=run.settings.margin)
+    if run.settings.control and ending.settled and comparison.verdict == "degraded":
+        _examine(run, teachers, measured)
+        comparison = measured.compare(ending, margin=run.settings.margin)
+    return Recovery(
+        weights=made,
+        training=distillation_record(
+            parts,
+            run.settings,
+            optimised,
+            dtype=dtype,
+            more={"teacher": teachers[0].note(), "ended": ending.said},
+        ),
+        behaviour=measured.record(parts.eval_sha256, comparison),
+        losses=optimised.losses,
+        looks=optimised.looks,
+    )
+
+
+def _teachers(run: _Run) -> tuple[Teacher, Teacher]:
+    """The teacher's predictions of the training and the validation samples."""
+    folder, top_k = run.folder(TEACHER), run.settings.teacher_top_k
+    if folder:
+        claim(folder, run.identity)
+    found = tuple(
+        Teacher(run.model, samples, folder=folder and folder / name, top_k=top_k)
+        for name, samples in (("train", run.parts.train), ("validation", run.parts.validation))
+    )
+    for teacher, label in zip(found, ("teacher", "teacher, validation"), strict=True):
+        teacher.compute(run.progress, label=label)
+    return found[0], found[1]
 
 
 def _distil(
-    model: "PeftModel", parts: Parts, settings: DistilSettings, *, data_sha256: str, progress: Progress
+    run: _Run,
+    train: PrefixStore,
+    validation: PrefixStore,
+    teachers: tuple[Teacher, Teacher],
+    recipe: Recipe,
+    *,
+    name: str,
 ) -> Optimised:
     import torch
-    from torch.nn.functional import cross_entropy, kl_div
+    from torch.nn.functional import cross_entropy
 
-    train, validation = PrefixStore(model, parts.train), PrefixStore(model, parts.validation)
-    train.fill(progress)
-    targets = _teacher(model, parts.train, "teacher", progress)
-    judged = _teacher(model, parts.validation, "teacher, validation", progress)
-    share = settings.label_weight
+    targets, judged = teachers
+    share = run.settings.label_weight
 
-    def divergence(store: PrefixStore, teacher: list["Tensor"], rows: Sequence[int]) -> "Tensor":
-        logits = answer_logits(store, rows)
-        total = logits[0].new_zeros(())
-        for row, student in zip(rows, logits, strict=True):
-            wanted = teacher[row].to(student.device)
-            total = total + (1 - share) * kl_div(
-                student.log_softmax(dim=-1), wanted, reduction="sum", log_target=True
-            )
-            if share:
-                labels = torch.tensor(store.samples[row].answer, device=student.device)
-                total = total + share * cross_entropy(student, labels, reduction="sum")
+    def loss(rows: Sequence[int]) -> "Tensor":
+        logits = torch.cat(answer_logits(train, rows))
+        total = (1 - share) * targets.divergence(rows, logits)
+        if share:
+            ids = [token for row in rows for token in train.samples[row].answer]
+            labels = torch.tensor(ids, device=logits.device)
+            total = total + share * cross_entropy(logits, labels, reduction="sum")
         return total
 
-    def score() -> float:
-        with torch.no_grad():
-            total = sum(float(divergence(validation, judged, rows)) for rows in batches(len(judged)))
-        return -total / sum(len(sample.answer) for sample in parts.validation)
-
     task = Task(
-        parameters={name: p for name, p in model.named_parameters() if p.requires_grad},
-        samples=len(parts.train),
-        tokens=[len(sample.answer) for sample in parts.train],
-        loss=lambda rows: divergence(train, targets, rows),
-        score=score,
-        identity={"data": data_sha256},
+        parameters={key: p for key, p in run.model.named_parameters() if p.requires_grad},
+        samples=len(train.samples),
+        tokens=[len(sample.answer) for sample in train.samples],
+        loss=loss,
+        prefetch=train.prefetch,
+        score=lambda: _look(validation, judged),
+        identity={**run.identity, "label_weight": share},
     )
-    return optimise(task, settings.recipe, label="distil", progress=progress)
+    label = "distil" if name == RUN else name
+    return optimise(task, recipe, work=run.folder(name), label=label, progress=run.progress)
 
 
-def _teacher(
-    model: "PeftModel", samples: Sequence[Encoded], label: str, progress: Progress
-) -> list["Tensor"]:
-    """The teacher's log-probabilities of each sample's answer tokens, float32 `[answer, vocabulary]`."""
+def _look(store: PrefixStore, teacher: Teacher) -> Look:
+    """How far the present weights are from the teacher on samples that are not trained on."""
     import torch
 
-    store = PrefixStore(model, samples, adapted=True, budget_bytes=0)
-    found: list[Tensor] = []
+    tokens = sum(len(sample.answer) for sample in store.samples)
+    far, alike = [], []
     with torch.no_grad():
-        for rows in batches(len(samples)):
-            found.extend(logits.log_softmax(dim=-1).cpu() for logits in answer_logits(store, rows))
-            progress(label, done=len(found), total=len(samples))
-    return found
-
-
-def _record(parts: Parts, settings: DistilSettings, optimised: Optimised, dtype: Dtype) -> TrainingRecord:
-    options = asdict(settings)
-    options["data"]["eval_data"] = parts.eval_sha256
-    return TrainingRecord(
-        method="distillation",
-        data_sha256=parts.sha256,
-        samples=len(parts.train),
-        steps=settings.recipe.steps,
-        seed=settings.recipe.seed,
-        settings={**options, "base_dtype": dtype, "best_step": optimised.best_step},
-        final_loss=optimised.losses[-1],
-        versions=package_versions(PACKAGES),
+        for rows in batches(len(store.samples)):
+            logits = torch.cat(answer_logits(store, rows))
+            far.append(teacher.divergence(rows, logits).double())
+            alike.append((logits.argmax(dim=-1) == teacher.likeliest(rows, logits.device)).sum())
+    divergence = float(torch.stack(far).sum()) / tokens
+    agreement = float(torch.stack(alike).sum()) / tokens
+    # two digits: what comes after them is no reason to go on
+    return Look(
+        rank=(-float(f"{max(divergence, NO_FURTHER):.1e}"),),
+        values={"divergence": divergence, "token_agreement": agreement},
     )
+
+
+def _examine(run: _Run, teachers: tuple[Teacher, Teacher], measured: Measured) -> None:
+    """Runs the control, unless gradients of whole prompts do not fit on the device."""
+    import torch
+
+    try:
+        measured.control(steps=_control(run, teachers), progress=run.progress)
+    except torch.OutOfMemoryError:
+        run.progress(CONTROL, done=1, total=1, note="whole prompts do not fit on the device: not examined")
+
+
+def _control(run: _Run, teachers: tuple[Teacher, Teacher]) -> int:
+    """Trains a fresh LoRA on the whole prompt, in place; how many steps it ran.
+
+    With the recovery's data, steps and learning rate, and without its two advantages: it begins at nothing,
+    and every step is a full pass.
+    """
+    recipe = run.settings.recipe
+    initialise(run.model, "kaiming", seed=recipe.seed, shared_a=None)
+
+    def whole(samples: "Sequence[Encoded]") -> PrefixStore:
+        return PrefixStore(run.model, [begin_at(sample, WHOLE) for sample in samples], graphs=False)
+
+    longest = max(sample.tokens for sample in run.parts.train)
+    recipe = replace(
+        recipe, micro_batch=max(1, min(recipe.micro_batch, CONTROL_TOKENS // longest)), patience=0
+    )
+    stores = whole(run.parts.train), whole(run.parts.validation)
+    return len(_distil(run, *stores, teachers, recipe, name=CONTROL).losses)

@@ -1,6 +1,6 @@
 """One adapter's optimisation and measurement on stored prefixes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,15 @@ from zoo.progress import Progress, silent
 from zoo.prompts import Prompter
 from zoo.specs.lock import BehaviourRecord
 from zoo.training import tracking
+from zoo.training.dataset import Encoded
+from zoo.training.deal import Deal, portion
 from zoo.training.metric import Metric
 from zoo.training.optimise import Optimised, Task, optimise
+from zoo.training.peers import ALONE, Peers
 from zoo.training.plan import TrainingPlan
 from zoo.training.prefix import PrefixStore, answer_loss
 from zoo.training.record import identity
+from zoo.training.share import dealt_stores
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,12 +34,14 @@ class Run:
         dtype: of the base weights; the adapter is trained in float32.
         tracker: what is told the course, besides the plot; None is nothing.
         progress: told about each stage.
+        peers: the processes that train together.
     """
 
     device: str = "cpu"
     dtype: Dtype = "float32"
     tracker: tracking.Name | None = None
     progress: Progress = field(default=silent)
+    peers: Peers = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +52,53 @@ class Stores:
         train: with gradients.
         validation: on which the best step is chosen.
         held_out: only measured on.
+        deal: how samples are drawn from the first.
     """
 
     train: PrefixStore
     validation: PrefixStore
     held_out: PrefixStore
+    deal: Deal
 
     @classmethod
-    def of(cls, model: "PeftModel", plan: TrainingPlan) -> "Stores":
+    def of(cls, model: "PeftModel", plan: TrainingPlan, peers: Peers = ALONE) -> "Stores":
         """Stores of a plan's own samples."""
-        parts = plan.parts
-        train, validation, held_out = (
-            PrefixStore(model, plan.prefixes(part))
-            for part in (parts.train, parts.validation, parts.held_out)
+        return cls.together(model, {"": plan}, peers)[""]
+
+    @classmethod
+    def together(
+        cls, model: "PeftModel", plans: Mapping[str, TrainingPlan], peers: Peers = ALONE
+    ) -> "dict[str, Stores]":
+        """Stores of several plans by name; what their prefixes have in common is kept once.
+
+        Args:
+            model: base and adapter.
+            plans: by name.
+            peers: the processes that divide every plan's samples among them.
+        """
+        who = (peers.index, peers.count)
+        # a plain LoRA keeps no prefixes, and yet is to see the samples in the order in which an aLoRA does
+        deals = {name: Deal.of(_prefixes(plan.parts.train)) for name, plan in plans.items()}
+        drawn = {
+            name: (plan.prefixes(plan.parts.train), deals[name].held(*who)) for name, plan in plans.items()
+        }
+        looked_at, measured = (
+            {
+                name: (plans[name].prefixes(samples), portion(_prefixes(samples), *who))
+                for name, samples in part.items()
+            }
+            for part in (
+                {name: plan.parts.validation for name, plan in plans.items()},
+                {name: plan.parts.held_out for name, plan in plans.items()},
+            )
         )
-        return cls(train=train, validation=validation, held_out=held_out)
+        train, validation, held_out = (
+            dealt_stores(model, part, peers) for part in (drawn, looked_at, measured)
+        )
+        return {
+            name: cls(train=train[name], validation=validation[name], held_out=held_out[name], deal=deal)
+            for name, deal in deals.items()
+        }
 
 
 def fit(
@@ -85,7 +123,7 @@ def fit(
         found: str = tokenizer.tokenizer.decode(list(ids), skip_special_tokens=True)
         return found
 
-    metric = Metric.of(answers, text, plan.read)
+    metric = Metric.of(answers, text, plan.parts.read)
     task = Task(
         parameters={key: p for key, p in model.named_parameters() if ".lora_" in key},
         samples=len(stores.train.samples),
@@ -94,13 +132,19 @@ def fit(
         prefetch=stores.train.prefetch,
         score=lambda: metric.look(stores.validation),
         identity=identity(plan, run.dtype, run.device),
+        deal=stores.deal,
+        peers=run.peers,
     )
-    tracker = run.tracker and tracking.open_tracker(
-        run.tracker,
-        folder=folder / f"{name}.tensorboard",
-        project=folder.name,
-        run=name,
-        settings=task.identity,
+    tracker = (
+        run.peers.first
+        and run.tracker
+        and tracking.open_tracker(
+            run.tracker,
+            folder=folder / f"{name}.tensorboard",
+            project=folder.name,
+            run=name,
+            settings=task.identity,
+        )
     )
     try:
         return optimise(task, plan.settings.recipe, work=work, tracker=tracker or None, progress=run.progress)
@@ -124,3 +168,7 @@ def measure(plan: TrainingPlan, stores: Stores, progress: Progress) -> Behaviour
         accuracy={"base": accuracy(base, expected), "trained": accuracy(trained, expected)},
         trivial=trivial_accuracy(expected),
     )
+
+
+def _prefixes(samples: Sequence[Encoded]) -> list[tuple[int, ...]]:
+    return [sample.prefix for sample in samples]

@@ -73,6 +73,7 @@ def initialise(model: "PeftModel", name: Name, *, seed: int, shared_a: int | Non
         shared_a: seed of a shared A, which is not trained; None trains A.
     """
     import torch
+    from peft.utils.integrations import dequantize_module_weight
 
     for path, layer in _layers(model):
         a, b = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
@@ -83,7 +84,7 @@ def initialise(model: "PeftModel", name: Name, *, seed: int, shared_a: int | Non
             b.zero_()
         if name in HALVED:
             start = _principal if name == "pissa" else _leading
-            weight = layer.get_base_layer().weight.detach().float()
+            weight = dequantize_module_weight(layer.get_base_layer()).detach().float()
             weight = weight.T if getattr(layer, "fan_in_fan_out", False) else weight
             _halve(a, b, start(weight, a.shape[0] // 2, float(layer.scaling[NAME])))
         else:

@@ -16,12 +16,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean as mean
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ContractError
 from zoo.evaluation.answers import accuracy, answer_all, choices
+from zoo.training.dataset import Encoded
 from zoo.training.optimise import Look
-from zoo.training.prefix import PrefixStore, answer_logits, answer_loss, batches
+from zoo.training.prefix import PrefixStore, answer_logits, answer_loss, batches, by_row
 from zoo.training.share import StorePart
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ DECISIVE = 100  # samples; the standard error of a share is then at most five po
 Read = Callable[[str, int], Any]
 
 
-def _as_json(text: str, _line: int) -> Any:
+def read_json(text: str, _line: int) -> Any:
+    """A reply that is plain JSON, as its value."""
     return json.loads(text)
 
 
@@ -51,14 +54,14 @@ class Metric:
 
     options: "Sequence[Ids] | None"
     decode: "Callable[[Sequence[int]], str]"
-    read: Read = _as_json
+    read: Read = read_json
 
     @classmethod
     def of(
         cls, answers: "Sequence[Ids]", decode: "Callable[[Sequence[int]], str]", read: Read | None = None
     ) -> "Metric":
         """The metric that fits the answers of a task, end tokens included."""
-        return cls(options=choices(answers), decode=decode, read=read or _as_json)
+        return cls(options=choices(answers), decode=decode, read=read or read_json)
 
     def look(self, store: PrefixStore) -> Look:
         """Measures the weights as they are now; what decides between two looks is the first of its values."""
@@ -71,6 +74,28 @@ class Metric:
         if measured < DECISIVE:
             return Look(rank=(-loss, first), values={"loss": loss, **values})
         return Look(rank=(first, -loss), values={**values, "loss": loss})
+
+    def scores(self, given: "Sequence[Ids]", samples: Sequence[Encoded]) -> tuple[str, list[float]]:
+        """How good each of some answers is, so that others to the same samples can be compared in pairs.
+
+        Args:
+            given: answer ids.
+            samples: what they answer.
+
+        Returns:
+            The measure's name (`accuracy` of closed answers, else `field_match` or `exact_match`), and a
+            value between 0 and 1 a sample.
+        """
+        if self.options is not None:
+            pairs = zip(given, samples, strict=True)
+            return "accuracy", [float(ids == sample.answer) for ids, sample in pairs]
+        replies = [self.decode(ids) for ids in given]
+        answers = [self.decode(sample.answer) for sample in samples]
+        wanted = [_read(text, one.line, self.read) for text, one in zip(answers, samples, strict=True)]
+        if not _have_fields(wanted):
+            return "exact_match", _same_texts(replies, answers)
+        found = [_read(text, one.line, self.read) for text, one in zip(replies, samples, strict=True)]
+        return "field_match", [_fields(one, two) for one, two in zip(found, wanted, strict=True)]
 
     def _open(self, store: PrefixStore) -> dict[str, float]:
         decoded = StorePart(store, 0, DECODED)
@@ -85,7 +110,7 @@ class Metric:
 
 
 def structured(
-    given: Sequence[str], expected: Sequence[str], read: Read = _as_json, *, lines: Sequence[int] = ()
+    given: Sequence[str], expected: Sequence[str], read: Read = read_json, *, lines: Sequence[int] = ()
 ) -> dict[str, float]:
     """How far replies are what was expected, as structures where all expected answers are JSON objects.
 
@@ -102,23 +127,31 @@ def structured(
     """
     places = lines or [0] * len(expected)
     wanted = [_read(text, line, read) for text, line in zip(expected, places, strict=True)]
-    if not all(isinstance(value, Mapping) and value for value in wanted):
-        texts = zip(given, expected, strict=True)
-        return {"exact_match": sum(one.strip() == two.strip() for one, two in texts) / len(expected)}
+    if not _have_fields(wanted):
+        return {"exact_match": mean(_same_texts(given, expected))}
     found = [_read(text, line, read) for text, line in zip(given, places, strict=True)]
     pairs = list(zip(found, wanted, strict=True))
     shapes = [isinstance(reply, Mapping) and reply.keys() == answer.keys() for reply, answer in pairs]
-    fields = [
-        sum(key in reply and reply[key] == value for key, value in answer.items()) / len(answer)
-        if isinstance(reply, Mapping)
-        else 0.0
-        for reply, answer in pairs
-    ]
     return {
-        "field_match": sum(fields) / len(fields),
-        "exact_match": sum(reply == answer for reply, answer in pairs) / len(pairs),
-        "structured": sum(shapes) / len(shapes),
+        "field_match": mean([_fields(reply, answer) for reply, answer in pairs]),
+        "exact_match": mean([reply == answer for reply, answer in pairs]),
+        "structured": mean(shapes),
     }
+
+
+def _have_fields(wanted: Sequence[Any]) -> bool:
+    return all(isinstance(value, Mapping) and value for value in wanted)
+
+
+def _fields(reply: Any, answer: Mapping[str, Any]) -> float:
+    """The share of an answer's fields that a reply has with the same value."""
+    if not isinstance(reply, Mapping):
+        return 0.0
+    return mean([bool(key in reply and reply[key] == value) for key, value in answer.items()])
+
+
+def _same_texts(given: Sequence[str], expected: Sequence[str]) -> list[float]:
+    return [float(one.strip() == two.strip()) for one, two in zip(given, expected, strict=True)]
 
 
 def closed(store: PrefixStore, options: "Sequence[Ids]") -> tuple[dict[str, float], float]:
@@ -134,14 +167,16 @@ def closed(store: PrefixStore, options: "Sequence[Ids]") -> tuple[dict[str, floa
     import torch
 
     expected = [sample.answer for sample in store.samples]
-    given: list[Ids] = []
-    total = 0.0
-    with torch.no_grad():
-        for rows in batches(len(expected)):
-            scores = torch.stack([_log_probability(store, rows, option) for option in options], dim=1)
-            for row, line in zip(rows, scores.tolist(), strict=True):
-                given.append(options[max(range(len(options)), key=line.__getitem__)])
-                total -= line[options.index(expected[row])]
+
+    def score(rows: list[int]) -> list[list[float]]:
+        found: list[list[float]] = torch.stack(
+            [_log_probability(store, rows, option) for option in options], dim=1
+        ).tolist()
+        return found
+
+    lines = by_row(store, score)
+    given = [options[max(range(len(options)), key=line.__getitem__)] for line in lines]
+    total = -sum(line[options.index(wanted)] for line, wanted in zip(lines, expected, strict=True))
     loss = total / sum(map(len, expected))
     return {"balanced_accuracy": balanced(given, expected), "accuracy": accuracy(given, expected)}, loss
 
@@ -159,8 +194,11 @@ def mean_loss(store: PrefixStore) -> float:
     import torch
 
     with torch.no_grad():
-        total = sum(float(answer_loss(store, rows)) for rows in batches(len(store.samples)))
-    return total / sum(len(sample.answer) for sample in store.samples)
+        mine = sum(
+            float(answer_loss(store, [store.held[place] for place in places]))
+            for places in batches(len(store.held))
+        )
+    return sum(store.peers.gather(mine)) / sum(len(sample.answer) for sample in store.samples)
 
 
 def _log_probability(store: PrefixStore, rows: Sequence[int], option: "Ids") -> "Tensor":

@@ -1,17 +1,18 @@
 """The optimisation loop that training and distillation share."""
 
+import json
 import math
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.errors import VerdictError
 from zoo.progress import Progress, silent
 from zoo.training import checkpoint, optimisers
+from zoo.training.deal import Deal
+from zoo.training.peers import ALONE, Peers, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,13 +67,9 @@ class Recipe:
         share = (step - self.warmup) / max(1, self.steps - self.warmup + 1)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
-    def rows(self, step: int, samples: int) -> list[int]:
-        """The samples of a step, counted from 1: a new permutation every epoch, from the seed alone."""
-        first = (step - 1) * self.batch
-        return [
-            _order(self.seed, position // samples, samples)[position % samples]
-            for position in range(first, first + self.batch)
-        ]
+    def rows(self, step: int, deal: Deal) -> list[tuple[int, int]]:
+        """The samples of a step, counted from 1, with their lanes: a new permutation every epoch."""
+        return deal.draw((step - 1) * self.batch, self.batch, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +102,9 @@ class Task:
         score: how good the present weights are on validation data, higher is better.
         identity: what a resumed run must agree on, besides the recipe; JSON values.
         prefetch: told which samples come next, while others run.
+        deal: how they are drawn and divided; any permutation, by one process, unless told.
+        peers: the processes that optimise together, each given `loss` of its own samples alone; `score` has
+            to be the same in all.
     """
 
     parameters: Mapping[str, "Parameter"]
@@ -114,6 +114,8 @@ class Task:
     score: Callable[[], float | Look]
     identity: Mapping[str, Any]
     prefetch: Callable[[Sequence[int]], None] | None = None
+    deal: Deal | None = None
+    peers: Peers = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,17 +197,18 @@ def optimise(
         clip=recipe.clip,
         ratio=recipe.ratio,
     )
-    settings = {**asdict(recipe), **task.identity}
+    settings = {**asdict(recipe), **task.identity, "processes": task.peers.count}
     course = _resume(work, settings, trained, optimizer) or _Course()
+    _agree(task.peers, trained, settings, len(course.losses))
+    deal = task.deal or Deal.plain(task.samples)
     if not course.looks:
         course.look(0, task.score(), trained)
     if tracker:
         tracker.begin(len(course.losses))
     begin, seen = time.monotonic(), 0
     for step in range(len(course.losses) + 1, recipe.steps + 1):
-        rows = recipe.rows(step, task.samples)
-        course.losses.append(_step(task, recipe, optimizer, step, rows))
-        seen += sum(task.tokens[row] for row in rows)
+        course.losses.append(_step(task, recipe, optimizer, step, deal))
+        seen += sum(task.tokens[row] for row, _ in recipe.rows(step, deal))
         if looked := step % recipe.check_every == 0 or step == recipe.steps:
             course.look(step, task.score(), trained)
         if tracker:
@@ -216,7 +219,10 @@ def optimise(
         if looked and course.exhausted(recipe.patience):
             break
         if work and step % recipe.save_every == 0 and step < recipe.steps:
-            _save(work, course, settings, trained, optimizer)
+            _agree(task.peers, trained, settings, step)
+            if task.peers.first:
+                _save(work, course, settings, trained, optimizer)
+    _agree(task.peers, trained, settings, len(course.losses))
     for name, parameter in trained.items():
         parameter.data.copy_(course.best[name])
     return Optimised(losses=course.losses, best_step=course.at, best_score=course.rank[0], looks=course.looks)
@@ -250,18 +256,27 @@ def _resume(
     )
 
 
-def _step(task: Task, recipe: Recipe, optimizer: "Steps", step: int, rows: Sequence[int]) -> float:
-    tokens = sum(task.tokens[row] for row in rows)
+def _agree(peers: Peers, trained: Mapping[str, "Parameter"], settings: Mapping[str, Any], step: int) -> None:
+    """Makes sure that all processes stand at the same step of the same run with the same weights."""
+    if peers.count > 1:
+        peers.agree(json.dumps(settings, sort_keys=True), "settings or data")
+        peers.agree(f"{step} {digest(trained)}", f"weights at step {step}")
+
+
+def _step(task: Task, recipe: Recipe, optimizer: "Steps", step: int, deal: Deal) -> float:
+    tokens = sum(task.tokens[row] for row, _ in recipe.rows(step, deal))
     total = 0.0
-    parts = [rows[begin : begin + recipe.micro_batch] for begin in range(0, len(rows), recipe.micro_batch)]
-    following = recipe.rows(step + 1, task.samples)[: recipe.micro_batch]
-    for part, after in zip(parts, [*parts[1:], following], strict=True):
+    parts = _parts(task, recipe, step, deal)
+    following = _parts(task, recipe, step + 1, deal) or [[]]
+    for part, after in zip(parts, [*parts[1:], following[0]], strict=False):
         if task.prefetch:
             task.prefetch(after)
         loss = task.loss(part) / tokens
         if loss.requires_grad:  # else nothing that is trained took part: the norm below is zero
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    if task.peers.count > 1:
+        total = _summed(task, total)
     norm = optimisers.clip_gradients(optimizer, recipe.clip)
     if not math.isfinite(total) or not math.isfinite(norm):
         raise VerdictError(
@@ -279,11 +294,24 @@ def _step(task: Task, recipe: Recipe, optimizer: "Steps", step: int, rows: Seque
     return total
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, samples: int) -> list[int]:
-    order = list(range(samples))
-    random.Random(f"{seed}/{epoch}").shuffle(order)
-    return order
+def _parts(task: Task, recipe: Recipe, step: int, deal: Deal) -> list[list[int]]:
+    """What this process runs of a step, at once and one after another."""
+    peers, size = task.peers, recipe.micro_batch
+    rows = [row for row, lane in recipe.rows(step, deal) if deal.owner(lane, peers.count) == peers.index]
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+
+
+def _summed(task: Task, total: float) -> float:
+    """The loss of all processes, whose gradients are added up in every one."""
+    import torch
+
+    trained = [parameter for parameter in task.parameters.values() if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:  # this process had no sample of the step
+            parameter.grad = torch.zeros_like(parameter)
+    loss = torch.tensor([total], device=trained[0].device)
+    task.peers.add([loss, *(parameter.grad for parameter in trained if parameter.grad is not None)])
+    return float(loss)
 
 
 def _copy(parameters: Mapping[str, "Parameter"]) -> dict[str, "Tensor"]:

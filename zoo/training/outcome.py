@@ -43,6 +43,8 @@ def write_outcome(
         training: for the lock.
         behaviour: for the lock.
 
+    The author's own files are taken over word for word.
+
     Returns:
         What became of the plot: its path, or why there is none.
     """
@@ -56,6 +58,8 @@ def write_outcome(
                 looks=optimised.looks,
                 best_step=optimised.best_step,
             )
+        for name, content in plan.project.files.items():
+            (stage / name).write_bytes(content)
         if settings.kind == "lora":
             _write_plain(stage, plan, folded(model, plan), training, behaviour)
         else:

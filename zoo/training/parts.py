@@ -4,10 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.errors import SpecError
 from zoo.prompts import Invocation, Prompter
-from zoo.training.dataset import Dataset, Encoded, Rewrite, Sample, Truncation, encode, read_dataset, split
+from zoo.training.dataset import Dataset, Encoded, Sample, Truncation, encode, read_dataset, split
+
+if TYPE_CHECKING:
+    from zoo.training.contract import Contract
+    from zoo.training.metric import Read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,9 @@ class Parts:
         sha256: digest of the data file.
         eval_sha256: digest of the file the held-out samples came from.
         pooled: digests of all files whose groups were divided together with these.
+        read: how replies to the samples of `train` and `validation` are read, under a contract; see
+            `zoo.training.metric`.
+        read_held_out: the same of `held_out`, whose lines may be another file's.
     """
 
     train: Sequence[Encoded]
@@ -50,6 +58,8 @@ class Parts:
     sha256: str
     eval_sha256: str
     pooled: Sequence[str] = ()
+    read: "Read | None" = None
+    read_held_out: "Read | None" = None
 
 
 def _check_apart(data: Dataset, evaluation: Dataset) -> None:
@@ -80,7 +90,7 @@ def divide(
     adapter: str = "",
     eval_adapter: str = "",
     pooled: Sequence[Path] = (),
-    rewrite: Rewrite | None = None,
+    contract: "Contract | None" = None,
 ) -> Parts:
     """Reads, divides and encodes a data file.
 
@@ -93,18 +103,20 @@ def divide(
         adapter: whose lines are meant, in files whose lines say it; empty where they must not.
         eval_adapter: the same of the evaluation data.
         pooled: files whose groups are divided together, so that several adapters hold out the same ones.
-        rewrite: of the adapter's I/O contract.
+        contract: the adapter's `io.yaml`, or None.
 
     Raises:
         NotFoundError: no such file.
-        SpecError: ZD001 or ZD002, the data breaks its form or is too little.
+        SpecError: ZD001 or ZD002, the data breaks its form or is too little; or the code with which the
+            contract refuses a sample, naming its line.
         RefusedError: ZI004 or ZD003, naming the line whose prompt lacks the invocation or is too long.
     """
-    files = {path: read_dataset(path) for path in dict.fromkeys((data, *pooled))}
+    values = contract is not None
+    files = {path: read_dataset(path, values=values) for path in dict.fromkeys((data, *pooled))}
     dataset = _of_adapter(files[data], adapter)
     everything = [sample for file in files.values() for sample in file.samples]
     if settings.eval_data:
-        evaluation = _of_adapter(read_dataset(settings.eval_data), eval_adapter)
+        evaluation = _of_adapter(read_dataset(settings.eval_data, values=values), eval_adapter)
         inside, outside = list(dataset.samples), list(evaluation.samples)
         _check_apart(dataset, evaluation)
     else:
@@ -114,20 +126,14 @@ def divide(
         everything, _ = split(everything, held_out=settings.held_out, seed=seed)
     groups = {sample.group for sample in everything}
     train, validation = split(inside, held_out=settings.validation, seed=seed + 1, groups=groups)
-    if settings.max_samples:
-        train = train[: settings.max_samples]
+    train = train[: settings.max_samples or None]
     encoded = [
         encode(
-            part,
-            prompter,
-            invocation,
-            name=name,
-            max_tokens=settings.max_tokens,
-            truncate=settings.truncate,
-            rewrite=rewrite,
+            part, prompter, invocation, name=name, max_tokens=settings.max_tokens,
+            truncate=settings.truncate, contract=contract,
         )
         for part, name in ((train, dataset.name), (validation, dataset.name), (outside, evaluation.name))
-    ]
+    ]  # fmt: skip
     return Parts(
         train=encoded[0],
         validation=encoded[1],
@@ -135,6 +141,8 @@ def divide(
         sha256=dataset.sha256,
         eval_sha256=evaluation.sha256,
         pooled=[file.sha256 for file in files.values()] if pooled else (),
+        read=contract.reader(inside) if contract else None,
+        read_held_out=contract.reader(outside) if contract else None,
     )
 
 

@@ -6,13 +6,14 @@ plain LoRA, whose prefix is adapted: `adapted=True` is how the teacher of a dist
 Source: arXiv 2504.12397, section 3; the equality with PEFT's full pass is tested.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.progress import Progress, silent
 from zoo.training.dataset import Encoded
 from zoo.training.entry import Entry
+from zoo.training.peers import ALONE, Peers
 from zoo.training.segments import Tree, tree_of
 from zoo.training.tiers import Budget, Tiers
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from zoo.training.entry import Layers
     from zoo.training.graphs import Graphs
+
+T = TypeVar("T")
 
 BATCH = 16  # rows of one pass without gradients
 PACK_TOKENS = 1024  # of prefixes run together
@@ -40,6 +43,7 @@ class PrefixStore:
         budget_bytes: int | None = None,
         budget: Budget | None = None,
         graphs: "Graphs | bool | None" = None,
+        sharers: int = 1,
     ) -> None:
         """Remembers what to compute; nothing is computed yet.
 
@@ -50,8 +54,10 @@ class PrefixStore:
             budget_bytes: host memory that kept prefixes may take, and nothing else.
             budget: of every tier. Neither: what is free when the first prefix is computed.
             graphs: of recorded steps; False records none, else they are where a GPU and the base allow it.
+            sharers: processes that divide what is free on this machine, where no budget is given.
         """
         self._graphs = graphs
+        self._sharers = sharers
         self.model = model
         self.samples = samples
         self.adapted = adapted
@@ -63,10 +69,20 @@ class PrefixStore:
         """Bytes held in all tiers; what several samples begin with counts once."""
         return sum(self.tiers.used.values())
 
+    @property
+    def peers(self) -> Peers:
+        """The processes that divide these samples among them."""
+        return ALONE
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The samples that this process can run: all, unless they are divided."""
+        return range(len(self.samples))
+
     @cached_property
     def tiers(self) -> Tiers:
         """Where prefixes are kept."""
-        return Tiers(self._device, self._budget or Budget.automatic(self._device))
+        return Tiers(self._device, self._budget or Budget.automatic(self._device, sharers=self._sharers))
 
     @cached_property
     def tree(self) -> Tree:
@@ -213,6 +229,30 @@ class PrefixStore:
 def batches(samples: int) -> list[list[int]]:
     """The sample indices 0 to `samples` - 1 in batches for passes without gradients."""
     return [list(range(begin, min(begin + BATCH, samples))) for begin in range(0, samples, BATCH)]
+
+
+def by_row(
+    store: PrefixStore,
+    compute: Callable[[list[int]], Sequence[T]],
+    told: Callable[[int], None] = lambda _: None,
+) -> list[T]:
+    """What is computed of every sample of a store, by each process of those that it holds.
+
+    Args:
+        store: whose samples.
+        compute: some samples to a value each; run without gradients.
+        told: how many samples this process has done.
+    """
+    import torch
+
+    mine: dict[int, T] = {}
+    with torch.no_grad():
+        for places in batches(len(store.held)):
+            rows = [store.held[place] for place in places]
+            mine.update(zip(rows, compute(rows), strict=True))
+            told(len(mine))
+    every = {row: value for part in store.peers.gather(mine) for row, value in part.items()}
+    return [every[row] for row in range(len(store.samples))]
 
 
 def answer_logits(

@@ -10,15 +10,18 @@ from zoo.errors import SpecError
 from zoo.models import Dtype
 from zoo.provenance import package_versions
 from zoo.specs.lock import TrainingRecord
-from zoo.training.distil import PACKAGES
+from zoo.training.distil_settings import DistilSettings
 from zoo.training.optimise import Optimised, Recipe
-from zoo.training.parts import DataSettings
+from zoo.training.parts import DataSettings, Parts
+from zoo.training.peers import process_count
 from zoo.training.plan import TrainingPlan, TrainSettings
+
+PACKAGES = ("alora-zoo", "torch", "transformers", "peft", "safetensors", "tokenizers")
 
 
 def identity(plan: TrainingPlan, dtype: Dtype, device: str) -> dict[str, Any]:
     """Everything besides the recipe that decides the weights, as JSON values."""
-    options = asdict(plan.settings)
+    options, contract = asdict(plan.settings), plan.project.contract
     del options["recipe"]
     options["targets"] = list(plan.settings.targets)
     options["data"]["eval_data"] = plan.parts.eval_sha256
@@ -30,6 +33,7 @@ def identity(plan: TrainingPlan, dtype: Dtype, device: str) -> dict[str, Any]:
         "base_dtype": dtype,
         "device": device,
         "invocation": list(plan.invocation.ids),
+        **({"io_sha256": contract.sha256} if contract else {}),
         **({"adapter": plan.adapter, "pooled": list(plan.parts.pooled)} if plan.parts.pooled else {}),
     }
 
@@ -43,6 +47,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": process_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
@@ -80,6 +85,39 @@ def training_record(
     )
 
 
+def distillation_record(
+    parts: Parts, settings: DistilSettings, optimised: Optimised, *, dtype: Dtype, more: Mapping[str, Any]
+) -> TrainingRecord:
+    """The record of a finished recovery.
+
+    Args:
+        parts: the data.
+        settings: how.
+        optimised: how it went.
+        dtype: of the base weights.
+        more: what only the finished run knows.
+    """
+    options = asdict(settings)
+    options["data"]["eval_data"] = parts.eval_sha256
+    return TrainingRecord(
+        method="distillation",
+        data_sha256=parts.sha256,
+        samples=len(parts.train),
+        steps=len(optimised.losses),
+        seed=settings.recipe.seed,
+        settings={
+            **options,
+            "base_dtype": dtype,
+            "best_step": optimised.best_step,
+            "validation": dict(dict(optimised.looks)[optimised.best_step]),
+            "environment": environment(),
+            **more,
+        },
+        final_loss=optimised.losses[-1],
+        versions=package_versions(PACKAGES),
+    )
+
+
 def settings_from(record: TrainingRecord, *, eval_data: Path | None = None) -> TrainSettings:
     """The settings of a recorded training, to do it again.
 
@@ -96,6 +134,7 @@ def settings_from(record: TrainingRecord, *, eval_data: Path | None = None) -> T
             "this adapter was trained together with others, whose data decided what was held out",
             hint="give zoo train the same --adapters and data again, and compare the folders",
         )
+    given = {"load_in_4_bits": False, **given}  # what older records do not say
     try:
         recipe = Recipe(**{one.name: given["recipe"][one.name] for one in fields(Recipe)})
         chosen = {one.name: given[one.name] for one in fields(TrainSettings)}

@@ -1,15 +1,15 @@
 """A recorded training done again, and whether the same weights came out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.adapter import RELEASE_NAME, WEIGHTS_NAME, AdapterRepo
+from zoo.adapter import IO_NAME, RELEASE_NAME, WEIGHTS_NAME, AdapterRepo
 from zoo.errors import SpecError, VerdictError
 from zoo.progress import Progress, silent
 from zoo.provenance import sha256_file
 from zoo.specs.lock import TrainingRecord
-from zoo.specs.release import ReleaseSpec
+from zoo.training.project import Project
 from zoo.training.record import settings_from
 from zoo.training.train import Trained, train
 
@@ -20,12 +20,10 @@ class Recorded:
 
     Attributes:
         training: the record.
-        spec: the release it is of.
         what: arguments of `plan_training`, besides the data.
     """
 
     training: TrainingRecord
-    spec: ReleaseSpec
     what: dict[str, Any]
 
 
@@ -73,12 +71,24 @@ def recorded(folder: Path, *, base: str = "", eval_data: Path | None = None) -> 
         )
     training = lock.training
     what = {
-        "invocation_text": spec.invocation.text,
-        "base": base or spec.base.embedded or f"{spec.base.id}@{spec.base.revision}",
-        "position": spec.invocation.position,
+        "base": base,
+        "project": _project(folder, training),
         "settings": settings_from(training, eval_data=eval_data),
     }
-    return Recorded(training=training, spec=spec, what=what)
+    return Recorded(training=training, what=what)
+
+
+def _project(folder: Path, training: TrainingRecord) -> Project:
+    """What the release says; its `io.yaml` decides prompts if it did when it was trained."""
+    project = Project.open(folder)
+    trained_with = training.settings.get("io_sha256")
+    if trained_with is None:  # an io.yaml that is there was put beside the weights afterwards
+        return replace(project, contract=None)
+    if project.contract is None or project.contract.sha256 != trained_with:
+        raise SpecError(
+            f"{folder} was trained with another {IO_NAME} than it has now", hint="its sha256 is in the lock"
+        )
+    return project
 
 
 def repeat(
@@ -115,11 +125,8 @@ def repeat(
         )
     settings = found.training.settings
     torch.set_num_threads(settings["environment"]["threads"])  # sums are rounded by how they are split
-    spec = found.spec
-    trained = train(
-        data, out, name=spec.name, version=spec.version, license=spec.license, description=spec.description,
-        device=settings["device"], dtype=settings["base_dtype"], progress=progress, **found.what,
-    )  # fmt: skip
+    device, dtype = settings["device"], settings["base_dtype"]
+    trained = train(data, out, device=device, dtype=dtype, progress=progress, **found.what)
     differs = _differences(found.training, trained.training)
     if sha256_file(folder / WEIGHTS_NAME) != sha256_file(trained.folder / WEIGHTS_NAME):
         said = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in differs.items())

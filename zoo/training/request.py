@@ -1,15 +1,16 @@
 """What somebody asks `zoo train` for: one adapter, several on shared prefixes, or a recorded one again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.errors import UsageError
-from zoo.models import DEFAULT, Dtype
+from zoo.models import Dtype
 from zoo.progress import Progress, silent
 from zoo.specs.release import Position
 from zoo.training import tracking
 from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
+from zoo.training.project import Project
 
 if TYPE_CHECKING:
     from zoo.training.repeat import Repeated
@@ -24,19 +25,22 @@ class Request:
     Attributes:
         data: JSONL of prompts and answers; with `{adapter}` in its name a file an adapter.
         out: the folder to make; of several adapters the one in which theirs are.
-        name: of the release; the folder's own when empty.
-        base: what `zoo.models.resolve` takes; the default when empty, or what `repeat` recorded.
+        name: of the release; this and the next six are the project's when empty, or what `repeat` recorded.
+        base: what `zoo.models.resolve` takes.
         invocation: what activates the adapter; `{adapter}` stands for its name.
         position: where the invocation stands.
         version: semantic version.
         license: SPDX identifier.
         description: for the card.
+        project: a folder with `zoo.yaml`, `io.yaml` and `NOTES.md`, or None; `{adapter}` stands for the name.
+        io: an `io.yaml` alone, or None; likewise.
         adapters: names of several adapters; empty for one.
         repeat: a release whose training is done again, or None.
         settings: how; unused by `repeat`.
         device: torch device.
         dtype: of the base weights.
         tracker: an experiment tracker, or None.
+        processes: how many train together.
     """
 
     data: Path
@@ -44,16 +48,19 @@ class Request:
     name: str
     base: str
     invocation: str
-    position: Literal["after_prompt", "generation_prompt", "in_message"]
+    position: Literal["after_prompt", "generation_prompt", "in_message"] | None
     version: str
     license: str
     description: str
+    project: Path | None
+    io: Path | None
     adapters: tuple[str, ...]
     repeat: Path | None
     settings: TrainSettings
     device: str
     dtype: Dtype
     tracker: tracking.Name | None
+    processes: int = 1
 
     def plan(self) -> "TrainingPlan | SeveralPlans":
         """What would be done, without a model.
@@ -70,15 +77,21 @@ class Request:
         if self.adapters:
             from zoo.training.several import plan_several
 
-            return plan_several(self.data, self.adapters, **self._what())
-        return plan_training(self.data, **self._what())
+            return plan_several(self.data, self.adapters, **self._what(), projects=self._projects())
+        return plan_training(self.data, **self._what(), project=self._project())
 
     def run(self, progress: Progress = silent) -> "Trained | SeveralTrained | Repeated":
         """Does it.
 
         Raises:
-            ZooError: see `train`, `train_several` and `repeat`.
+            ZooError: see `train`, `train_several` and `repeat`; and `launch` of several processes.
         """
+        if self.processes > 1:
+            from zoo.training.launch import launch
+
+            self.plan()  # what is wrong with the request is said before anything is started
+            each = replace(self, processes=1).run
+            return launch(each, self.processes, device=self.device, progress=progress)
         if self.repeat:
             from zoo.training.repeat import repeat
 
@@ -95,25 +108,44 @@ class Request:
             from zoo.training.several import train_several
 
             return train_several(
-                self.data, self.out, self.adapters, about=about, **self._what(), **how, progress=progress
-            )
+                self.data, self.out, self.adapters, about=about, **self._what(), projects=self._projects(),
+                **how, progress=progress,
+            )  # fmt: skip
         from zoo.training.train import train
 
-        name = self.name or self.out.absolute().name
-        return train(self.data, self.out, name=name, **about, **self._what(), **how, progress=progress)
+        return train(
+            self.data, self.out, name=self.name, **about, **self._what(), project=self._project(),
+            **how, progress=progress,
+        )  # fmt: skip
 
     @property
     def _eval_data(self) -> Path | None:
         return self.settings.data.eval_data
 
     def _what(self) -> dict[str, Any]:
-        if not self.invocation:
-            raise UsageError(
-                "what activates the adapter is not said", hint=r'--invocation "<|im_start|>check\n"'
-            )
         return {
             "invocation_text": self.invocation,
-            "base": self.base or DEFAULT,
-            "position": Position(self.position),
+            "base": self.base,
+            "position": Position(self.position) if self.position else None,
             "settings": self.settings,
         }
+
+    def _projects(self) -> dict[str, Project]:
+        found = {name: self._project(name) for name in self.adapters}
+        return {name: project for name, project in found.items() if project}
+
+    def _project(self, adapter: str = "") -> Project | None:
+        """What the author wrote; `{adapter}` in a path is the name of one of several."""
+        if self.project and self.io:
+            raise UsageError(
+                "--project and --io are given together", hint="a project has its own io.yaml", code="ZD006"
+            )
+        if self.project:
+            return Project.open(_named(self.project, adapter))
+        return Project.of_contract(_named(self.io, adapter)) if self.io else None
+
+
+def _named(path: Path, adapter: str) -> Path:
+    from zoo.training.several import MARK
+
+    return Path(str(path).replace(MARK, adapter)) if adapter else path

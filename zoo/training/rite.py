@@ -21,10 +21,15 @@ Source: Yen et al. 2024, arXiv 2410.20625, algorithm 1, which writes the moments
 divided by n, and with d as above they are those of the authors' own PyTorch code (gkevinyen5418/LoRA-RITE).
 Theirs leaves e out unless told, decomposes rank-deficient factors too, and skips a step whose gradient is
 large; here e is always in, and the norm of all g together is clipped, which is as invariant as the rest.
+
+Factors of one shape are stepped as one batch, and the small eigenproblems of all shapes are solved together:
+three calls a step, however many layers there are. On a GPU each of them makes the host wait once, because
+torch reads whether it converged; nothing else does.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +38,35 @@ if TYPE_CHECKING:
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-6  # the authors' own; beside singular values of the second moment's root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike:
+    """Factors of one shape whose partners are of one shape too.
+
+    Attributes:
+        factors: what is stepped: A `[rank, n]`, or B `[n, rank]`.
+        partners: the other factors of their pairs, in the same order.
+        turned: whether they are Bs, which are stepped as their transposes.
+    """
+
+    factors: "Sequence[Parameter]"
+    partners: "Sequence[Parameter]"
+    turned: bool
+
+    def others(self) -> "Tensor":
+        """Y of the equations, `[count, m, rank]`."""
+        import torch
+
+        stacked = torch.stack([one.detach() for one in self.partners])
+        return stacked.mT if self.turned else stacked
+
+    def gradients(self) -> "Tensor":
+        """G of the equations, `[count, rank, n]`."""
+        import torch
+
+        stacked = torch.stack([one.grad for one in self.factors if one.grad is not None])
+        return stacked.mT if self.turned else stacked
 
 
 class LoraRite:
@@ -82,112 +116,201 @@ class LoraRite:
         """One step of every pair, from gradients that all belong to the same weights."""
         import torch
 
-        group = self.param_groups[0]
+        group, alike = self.param_groups[0], self._alike()
+        if not alike:
+            return
         with torch.no_grad():
             # both factors of a pair are read before either moves
-            seen = [one for a, b in self.pairs for one in (_seen(a, b, b), _seen(b, a.T, a)) if one]
-            if not seen:
-                return
-            norm = torch.stack([one["gradient"].square().sum() for one in seen]).sum().sqrt()
+            others = [one.others() for one in alike]
+            factored = _factored(others)
+            gradients = _unmagnified(alike, [inverse for _, inverse in factored])
+            norm = torch.cat([one.square().sum((1, 2)) for one in gradients]).sum().sqrt()
             limit = group["clip"]
             scale = torch.where(norm > limit, limit / norm, 1.0) if limit else 1.0
-            for one in seen:
-                self._move(one, scale, group)
+            before = [self._state(*one) for one in zip(alike, gradients, factored, strict=True)]
+            after = _moments(
+                before,
+                [gradient * scale for gradient in gradients],
+                [basis for basis, _ in factored],
+                group["betas"],
+                group["eps"],
+            )
+            for index, one in enumerate(alike):
+                live = others[index].any(2).any(1)  # a zero Y says nothing of X: it stays as it is
+                state = {name: _where(live, new, before[index][name]) for name, new in after[index].items()}
+                self._keep(one, state)
+                _move(one, factored[index][1] @ state["moment"], live, group["lr"], group["weight_decay"])
 
-    def _move(self, one: dict[str, Any], scale: "Tensor | float", group: dict[str, Any]) -> None:
-        factor, state = one["factor"], self.state[one["factor"]]
-        found = _moments(state, one["gradient"] * scale, one["basis"], group["betas"], group["eps"])
-        state.update(found)
-        step = one["inverse"] @ state["moment"]
-        factor.mul_(1 - group["lr"] * group["weight_decay"])
-        factor.add_(step.T if one["turned"] else step, alpha=-group["lr"])
+    def _alike(self) -> list[Alike]:
+        """The factors that have gradients, by their shapes."""
+        found: dict[Any, list[tuple[Parameter, Parameter]]] = {}
+        for a, b in self.pairs:
+            for factor, partner in ((a, b), (b, a)):
+                if factor.grad is not None:
+                    key = factor is b, factor.shape, partner.shape, factor.dtype, factor.device
+                    found.setdefault(key, []).append((factor, partner))
+        return [
+            Alike(factors=[one for one, _ in some], partners=[two for _, two in some], turned=key[0])
+            for key, some in found.items()
+        ]
+
+    def _state(
+        self, alike: Alike, gradient: "Tensor", factored: "tuple[Tensor, Tensor]"
+    ) -> "dict[str, Tensor]":
+        """What factors remember, as batches; zeros of those that were never stepped."""
+        import torch
+
+        basis, inverse = factored
+        empty = {
+            "moment": torch.zeros_like(gradient[0]),
+            "second": torch.zeros_like(inverse[0]),
+            "spectrum": gradient.new_zeros(gradient.shape[1]),
+            "escaped": gradient.new_zeros(()),
+            "basis": torch.zeros_like(basis[0]),
+            "step": torch.zeros((), device=gradient.device),
+        }
+        held = [self.state.get(factor) or empty for factor in alike.factors]
+        return {
+            name: torch.stack([one[name].to(gradient.device) for one in held]).contiguous() for name in empty
+        }
+
+    def _keep(self, alike: Alike, state: "Mapping[str, Tensor]") -> None:
+        for index, factor in enumerate(alike.factors):
+            self.state[factor] = {name: tensor[index] for name, tensor in state.items()}
 
 
-def _seen(factor: "Parameter", other: "Tensor", partner: "Parameter") -> dict[str, Any] | None:
-    """A factor's unmagnified gradient `[rank, n]`, with the other factor's basis and inverse size."""
-    if factor.grad is None or not bool(partner.any()):
-        return None
-    turned = other is not partner  # B is `[out, rank]`: it is stepped as its transpose
-    basis, inverse = _factored(other.detach())
-    gradient = factor.grad.T if turned else factor.grad
-    return {
-        "factor": factor, "turned": turned, "basis": basis, "inverse": inverse,
-        "gradient": inverse.T @ gradient,
-    }  # fmt: skip
+def _unmagnified(alike: Sequence[Alike], inverses: "Sequence[Tensor]") -> "list[Tensor]":
+    return [inverse.mT @ one.gradients() for one, inverse in zip(alike, inverses, strict=True)]
 
 
-def _factored(matrix: "Tensor") -> tuple["Tensor", "Tensor"]:
-    """U `[m, rank]` with orthonormal columns and R⁻¹ `[rank, rank]`, where the matrix is U·R.
+def _move(alike: Alike, steps: "Tensor", live: "Tensor", rate: float, decay: float) -> None:
+    acts = live.to(steps.dtype)  # 1 or 0 for each
+    for factor, step, on in zip(alike.factors, steps.mT if alike.turned else steps, acts, strict=True):
+        if decay:
+            factor.mul_(1 - rate * decay * on)
+        factor.add_(step * on, alpha=-rate)
 
-    A direction that the matrix lacks, to float32's precision, is zero in both. One small eigenproblem costs
+
+def _factored(matrices: "Sequence[Tensor]") -> "list[tuple[Tensor, Tensor]]":
+    """U `[count, m, rank]` with orthonormal columns and R⁻¹ `[count, rank, rank]` of matrices U·R.
+
+    A direction that a matrix lacks, to float32's precision, is zero in both. One small eigenproblem costs
     less than QR and a pseudo-inverse; in float64, since the product squares the spread of singular values.
     """
     import torch
 
-    wide = matrix.double()
-    values, vectors = torch.linalg.eigh(wide.T @ wide)
-    sizes = values.clamp(min=0).sqrt()
-    least = sizes[-1] * max(matrix.shape) * torch.finfo(torch.float32).eps
-    inverse = vectors * torch.where(sizes > least, 1 / sizes, 0.0)
-    return (wide @ inverse).to(matrix.dtype), inverse.to(matrix.dtype)
+    wide = [matrix.double() for matrix in matrices]
+    solved = _each(torch.linalg.eigh, [one.mT @ one for one in wide])
+    found = []
+    for matrix, one, (values, vectors) in zip(matrices, wide, solved, strict=True):
+        sizes = values.clamp(min=0).sqrt()
+        least = sizes[:, -1:] * max(matrix.shape[1:]) * torch.finfo(torch.float32).eps
+        inverse = vectors * torch.where(sizes > least, 1 / sizes, 0.0)[:, None]
+        found.append(((one @ inverse).to(matrix.dtype), inverse.to(matrix.dtype)))
+    return found
 
 
 def _moments(
-    state: dict[str, Any], gradient: "Tensor", basis: "Tensor", betas: tuple[float, float], eps: float
-) -> dict[str, "Tensor"]:
-    """The next state of one factor.
+    states: "Sequence[Mapping[str, Tensor]]",
+    gradients: "Sequence[Tensor]",
+    bases: "Sequence[Tensor]",
+    betas: tuple[float, float],
+    eps: float,
+) -> "list[dict[str, Tensor]]":
+    """The next states of batches of factors.
+
+    A state of zeros is that of a factor which is stepped for the first time: β₁ and β₂ are then 0.
 
     Args:
-        state: the last; empty at the first step.
-        gradient: unmagnified, `[rank, n]`.
-        basis: of the other factor, orthonormal columns `[m, rank]`.
+        states: the last.
+        gradients: unmagnified, `[count, rank, n]`.
+        bases: of the other factors, orthonormal columns `[count, m, rank]`.
         betas: of the moments.
         eps: see `LoraRite`.
 
     Returns:
-        `step` (float32, on the host), `moment [rank, n]`, `second [rank, rank]` and its `spectrum [rank]`,
-        `escaped` (a scalar), `basis [m, rank]`.
+        `step [count]` (float32), `moment [count, rank, n]`, `second [count, rank, rank]` and its `spectrum
+        [count, rank]`, `escaped [count]`, `basis [count, m, rank]`.
     """
     import torch
 
-    count = int(state["step"]) + 1 if state else 1
-    first, second = (beta * (1 - beta ** (count - 1)) / (1 - beta**count) for beta in betas)
-    now = gradient @ gradient.T / gradient.shape[1]
-    escaped = gradient.new_zeros(())
-    moment = torch.zeros_like(gradient)
-    if state:
-        carry = basis.T @ state["basis"]
-        carried = _symmetric(carry @ state["second"] @ carry.T)
-        lost = _escaped(state["spectrum"], torch.linalg.eigvalsh(carried))
-        escaped = second * (state["escaped"] + lost)
-        now = second * carried + (1 - second) * now
-        moment = carry @ state["moment"]
-    now = _symmetric(now)
-    spectrum, vectors = torch.linalg.eigh(now)
-    root = _inverse_root(spectrum, vectors, escaped, eps)
-    moment = first * moment + (1 - first) * (root @ gradient)
-    # laid out as a checkpoint gives them back: products of another layout may be rounded otherwise
-    found = {"moment": moment, "second": now, "spectrum": spectrum, "escaped": escaped, "basis": basis}
-    step = torch.tensor(float(count))
-    return {"step": step, **{name: tensor.contiguous() for name, tensor in found.items()}}
+    steps = [state["step"] + 1 for state in states]
+    carries = [basis.mT @ state["basis"] for basis, state in zip(bases, states, strict=True)]
+    carried = [
+        _symmetric(carry @ state["second"] @ carry.mT) for carry, state in zip(carries, states, strict=True)
+    ]
+    kept = _each(torch.linalg.eigvalsh, carried)
+    escaped, seconds, firsts = [], [], []
+    for index, gradient in enumerate(gradients):
+        first, second = (_corrected(beta, steps[index]).to(gradient.dtype) for beta in betas)
+        now = gradient @ gradient.mT / gradient.shape[2]
+        lost = _escaped(states[index]["spectrum"], kept[index])
+        escaped.append(second * (states[index]["escaped"] + lost))
+        share = second[:, None, None]
+        seconds.append(_symmetric(share * carried[index] + (1 - share) * now))
+        firsts.append(first[:, None, None])
+    solved = _each(torch.linalg.eigh, seconds)
+    found = []
+    for index, (spectrum, vectors) in enumerate(solved):
+        root = _inverse_root(spectrum, vectors, escaped[index], eps)
+        moment = carries[index] @ states[index]["moment"]
+        moment = firsts[index] * moment + (1 - firsts[index]) * (root @ gradients[index])
+        found.append(
+            {
+                "step": steps[index], "moment": moment, "second": seconds[index], "spectrum": spectrum,
+                "escaped": escaped[index], "basis": bases[index],
+            }
+        )  # fmt: skip
+    return found
+
+
+def _corrected(beta: float, step: "Tensor") -> "Tensor":
+    """β at each factor's step, corrected for the zeros it began with; float64."""
+    count = step.double()
+    return beta * (1 - beta ** (count - 1)) / (1 - beta**count)
 
 
 def _escaped(before: "Tensor", after: "Tensor") -> "Tensor":
-    """What a second moment lost when it was carried to another basis, from its spectra: a scalar."""
+    """What second moments lost when they were carried to another basis, from their spectra `[..., rank]`."""
     import torch
 
+    lost = before - after
     # the sum of the eigenvalues is the trace
-    return torch.minimum((before - after).max(), before.sum() - after.sum()).clamp(min=0)
+    return torch.minimum(lost.amax(-1), before.sum(-1) - after.sum(-1)).clamp(min=0)
 
 
 def _inverse_root(spectrum: "Tensor", vectors: "Tensor", escaped: "Tensor", eps: float) -> "Tensor":
     import torch
 
     # below its rounding an eigenvalue says nothing; dividing by it would blow rounding up to whole steps
-    values = torch.maximum(spectrum, spectrum[-1] * torch.finfo(spectrum.dtype).eps) + escaped
-    root: Tensor = (vectors / (values.sqrt() + eps)) @ vectors.T
+    floor = spectrum[:, -1:] * torch.finfo(spectrum.dtype).eps
+    values = torch.maximum(spectrum, floor) + escaped[:, None]
+    root: Tensor = (vectors / (values.sqrt() + eps)[:, None]) @ vectors.mT
     return root
 
 
+def _each(solve: Any, batches: "Sequence[Tensor]") -> list[Any]:
+    """Solves the problems of all batches that are of one size in one call, and gives each batch its part."""
+    import torch
+
+    found: list[Any] = [None] * len(batches)
+    kinds = [(batch.shape[1:], batch.dtype, batch.device) for batch in batches]
+    for kind in dict.fromkeys(kinds):
+        own = [index for index, one in enumerate(kinds) if one == kind]
+        counts = [len(batches[index]) for index in own]
+        solved = solve(torch.cat([batches[index] for index in own]))
+        whole = isinstance(solved, torch.Tensor)
+        parts = solved.split(counts) if whole else zip(*(one.split(counts) for one in solved), strict=True)
+        for index, part in zip(own, parts, strict=True):
+            found[index] = part
+    return found
+
+
+def _where(live: "Tensor", new: "Tensor", old: "Tensor") -> "Tensor":
+    import torch
+
+    return torch.where(live.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
 def _symmetric(matrix: "Tensor") -> "Tensor":
-    return (matrix + matrix.T) / 2
+    return (matrix + matrix.mT) / 2

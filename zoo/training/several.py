@@ -5,13 +5,13 @@ checkpoints; only the base model and the stored prefixes are shared. Which group
 over all data, so that no adapter is measured on a conversation that another's training has seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import UsageError
-from zoo.models import DEFAULT, Dtype
+from zoo.models import Dtype
 from zoo.progress import Progress, silent
 from zoo.specs.release import Position
 from zoo.staging import check_target
@@ -19,16 +19,10 @@ from zoo.training import tracking
 from zoo.training.checkpoint import restore_threads
 from zoo.training.fit import Run, Stores
 from zoo.training.initial import initialise
+from zoo.training.peers import claimed_together, peers_here
 from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
-from zoo.training.prefix import PrefixStore
-from zoo.training.share import StorePart
+from zoo.training.project import Project
 from zoo.training.train import Trained, new_adapter, release_spec, train_adapter
-from zoo.training.work import claimed_work
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-
-    from zoo.training.dataset import Encoded
 
 MARK = "{adapter}"
 
@@ -96,23 +90,26 @@ def plan_several(
     data: Path | str,
     names: Sequence[str],
     *,
-    invocation_text: str,
-    base: str = DEFAULT,
-    position: Position = Position.AFTER_PROMPT,
+    invocation_text: str = "",
+    base: str = "",
+    position: Position | None = None,
     settings: TrainSettings | None = None,
+    projects: Mapping[str, Project] | None = None,
 ) -> SeveralPlans:
     """Reads, splits and tokenises the data of several adapters; no torch.
 
     Args:
         data: one JSONL whose lines have `adapter`, or a name with `{adapter}` in it: a file an adapter.
         names: of the adapters.
-        invocation_text: what activates each; `{adapter}` stands for its name.
+        invocation_text: what activates each; `{adapter}` stands for its name. Its project's when left out, as
+            the next two.
         base: what `zoo.models.resolve` takes.
         position: where the invocation stands.
         settings: of every adapter.
+        projects: what the author wrote about each, by its name.
 
     Raises:
-        UsageError: ZD006, a name given twice, or a plain LoRA.
+        UsageError: ZD006, a name given twice, a plain LoRA, or projects for different base models.
         ZooError: see `plan_training`.
     """
     settings = settings or TrainSettings()
@@ -136,9 +133,11 @@ def plan_several(
             adapter="" if len(pooled) > 1 else name,
             eval_adapter="" if MARK in str(settings.data.eval_data) else name,
             pooled=pooled,
+            project=(projects or {}).get(name),
         )
         for name in names
     }
+    _check_one_base(plans.values())
     return SeveralPlans(plans=plans)
 
 
@@ -163,7 +162,7 @@ def train_several(
         data: see `plan_several`.
         out: folder in which the release folders are made, each by its adapter's name.
         names: of the adapters.
-        about: version, license and description of every release.
+        about: version, license and description of every release; what is empty is its project's.
         device: torch device.
         dtype: of the base weights.
         tracker: an experiment tracker.
@@ -178,48 +177,41 @@ def train_several(
         tracking.check_tracker(tracker)
     plans = plan_several(data, names, **what).plans
     specs = {
-        name: release_spec(plan, {**about, "name": name}, Path(str(data).replace(MARK, name)).name)
+        name: release_spec(plan, about, Path(str(data).replace(MARK, name)).name, name=name)
         for name, plan in plans.items()
     }
-    with claimed_work(root) as work:
+    peers = peers_here(device)
+    with claimed_together(root, peers) as work:
         done = [name for name in names if (root / name / "zoo.lock.json").is_file()]
         for name in (left := [name for name in names if name not in done]):
             check_target(root / name)
             restore_threads(work / name)
         trained: dict[str, Trained] = {}
-        model = new_adapter(plans[names[0]], device=device, dtype=dtype)
+        model = new_adapter(plans[names[0]], device=peers.device(device), dtype=dtype)
         # of all adapters, finished ones too: what is packed together decides how sums are rounded
-        stores = shared_stores(model, plans)
+        stores = Stores.together(model, plans, peers)
         for name in left:
             plan = plans[name]
             settings = plan.settings
             initialise(model, settings.init, seed=settings.recipe.seed, shared_a=settings.shared_a)
-            run = Run(device=device, dtype=dtype, tracker=tracker, progress=_named(progress, name))
+            told = _named(progress, name)
+            run = Run(device=device, dtype=dtype, tracker=tracker, progress=told, peers=peers)
             trained[name] = train_adapter(
                 model, plan, stores[name], spec=specs[name], target=root / name, work=work / name, run=run
             )
     return SeveralTrained(adapters=trained, finished=done)
 
 
-def shared_stores(model: "PeftModel", plans: Mapping[str, TrainingPlan]) -> dict[str, Stores]:
-    """The stores of several plans, each a part of one store over the samples of all."""
-
-    def parts(samples: "Mapping[str, Sequence[Encoded]]") -> dict[str, PrefixStore]:
-        whole = PrefixStore(model, [sample for part in samples.values() for sample in part])
-        found: dict[str, PrefixStore] = {}
-        begin = 0
-        for name, part in samples.items():
-            found[name] = StorePart(whole, begin, begin + len(part))
-            begin += len(part)
-        return found
-
-    train = parts({name: plan.parts.train for name, plan in plans.items()})
-    validation = parts({name: plan.parts.validation for name, plan in plans.items()})
-    held_out = parts({name: plan.parts.held_out for name, plan in plans.items()})
-    return {
-        name: Stores(train=train[name], validation=validation[name], held_out=held_out[name])
-        for name in plans
-    }
+def _check_one_base(plans: Iterable[TrainingPlan]) -> None:
+    """Shared prefixes are one base model's."""
+    bases = {(plan.base.id, plan.base.revision, plan.base.folder): plan.base for plan in plans}
+    if len(bases) > 1:
+        named = " and ".join(f"{base.id}@{base.revision}".rstrip("@") for base in bases.values())
+        raise UsageError(
+            f"the adapters' projects are for different base models: {named}",
+            hint="train those of one base together, or say which one with --base",
+            code="ZD006",
+        )
 
 
 def _own(settings: TrainSettings, name: str) -> TrainSettings:

@@ -1,25 +1,36 @@
-"""A part of a prefix store: some of its samples, on keys and values that are computed once for all."""
+"""Prefix stores that look at another: at a part of its samples, or as one of several that divide a task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zoo.progress import Progress, silent
+from zoo.training.dataset import Encoded
 from zoo.training.entry import Entry
+from zoo.training.peers import Peers
 from zoo.training.prefix import PrefixStore
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor
     from transformers import DynamicCache
 
 
-class StorePart(PrefixStore):
-    """Consecutive samples of a store, counted from 0."""
+class StoreView(PrefixStore):
+    """Samples whose prefixes are kept by another store."""
 
-    def __init__(self, whole: PrefixStore, begin: int, end: int) -> None:
-        """Takes the samples `begin` to `end` - 1 of a store."""
-        super().__init__(whole.model, whole.samples[begin:end], adapted=whole.adapted)
+    def __init__(
+        self, whole: PrefixStore, samples: Sequence[Encoded], places: Mapping[int, int] | Sequence[int]
+    ) -> None:
+        """Looks at a store.
+
+        Args:
+            whole: keeps the prefixes.
+            samples: of this view.
+            places: the sample of `whole` that each is; those that have none must not be asked for.
+        """
+        super().__init__(whole.model, samples, adapted=whole.adapted)
         self._whole = whole
-        self._begin = begin
+        self._places = places
 
     @property
     def kept_bytes(self) -> int:
@@ -47,4 +58,66 @@ class StorePart(PrefixStore):
         self._whole.prefetch(self._rows(rows))
 
     def _rows(self, rows: Sequence[int]) -> list[int]:
-        return [self._begin + row for row in rows]
+        return [self._places[row] for row in rows]
+
+
+class StorePart(StoreView):
+    """Consecutive samples of a store, counted from 0."""
+
+    def __init__(self, whole: PrefixStore, begin: int, end: int) -> None:
+        """Takes the samples `begin` to `end` - 1 of a store."""
+        super().__init__(whole, whole.samples[begin:end], range(begin, end))
+        self._begin = begin
+
+    @property
+    def peers(self) -> Peers:
+        """Those of the whole store."""
+        return self._whole.peers
+
+    @property
+    def held(self) -> Sequence[int]:
+        """See `PrefixStore.held`."""
+        rows = (row - self._begin for row in self._whole.held)
+        return [row for row in rows if 0 <= row < len(self.samples)]
+
+
+class DealtStore(StoreView):
+    """All samples of a task, of whose prefixes this process keeps its own."""
+
+    def __init__(
+        self, whole: PrefixStore, samples: Sequence[Encoded], places: Mapping[int, int], peers: Peers
+    ) -> None:
+        """Looks at the store of this process; see `StoreView`."""
+        super().__init__(whole, samples, places)
+        self._peers = peers
+
+    @property
+    def peers(self) -> Peers:
+        """The processes that keep the prefixes of all samples."""
+        return self._peers
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The samples whose prefixes this process keeps."""
+        return list(self._places)
+
+
+def dealt_stores(
+    model: "PeftModel", tasks: Mapping[str, tuple[Sequence[Encoded], Sequence[int]]], peers: Peers
+) -> dict[str, PrefixStore]:
+    """Stores of several tasks, each a view of one that keeps this process's samples of all of them.
+
+    Args:
+        model: base and adapter.
+        tasks: by name, all samples, and which of them this process runs.
+        peers: the processes that run them together.
+    """
+    mine = [samples[row] for samples, rows in tasks.values() for row in rows]
+    whole = PrefixStore(model, mine, sharers=peers.count)
+    found: dict[str, PrefixStore] = {}
+    begin = 0
+    for name, (samples, rows) in tasks.items():
+        places = {row: begin + place for place, row in enumerate(rows)}
+        found[name] = DealtStore(whole, samples, places, peers)
+        begin += len(rows)
+    return found

@@ -38,12 +38,13 @@ class Budget:
     folder: Path | None = None
 
     @classmethod
-    def automatic(cls, device: "torch.device", *, folder: Path | None = None) -> "Budget":
+    def automatic(cls, device: "torch.device", *, folder: Path | None = None, sharers: int = 1) -> "Budget":
         """What is free now: a device's memory but for a spare part, half of the host's, half of the disk's.
 
         Args:
             device: where the model runs.
             folder: takes the files of a disk tier; None is none.
+            sharers: processes that do the same here, each on a device of its own; the rest they divide.
         """
         import torch
 
@@ -53,8 +54,9 @@ class Budget:
             held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             unused, whole = torch.cuda.mem_get_info(device)
             free = max(0, unused + held - int(_SPARE * whole))
-        disk = int(_SHARE * shutil.disk_usage(folder).free) if folder else 0
-        return cls(device=free, host=int(_SHARE * free_host_bytes()), disk=disk, folder=folder)
+        share = _SHARE / sharers
+        disk = int(share * shutil.disk_usage(folder).free) if folder else 0
+        return cls(device=free, host=int(share * free_host_bytes()), disk=disk, folder=folder)
 
 
 def free_host_bytes() -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.models import DEFAULT, Dtype, load_model
+from zoo.models import Dtype, load_model
 from zoo.progress import Progress, silent
 from zoo.specs.document import check
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
@@ -16,9 +16,11 @@ from zoo.training.checkpoint import restore_threads
 from zoo.training.fit import Run, Stores, fit, measure
 from zoo.training.initial import digest_a, initialise
 from zoo.training.outcome import write_outcome
+from zoo.training.peers import claimed_together, peers_here
 from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
+from zoo.training.project import Project
+from zoo.training.quantised import load_in_4_bits
 from zoo.training.record import training_record
-from zoo.training.work import claimed_work
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -81,13 +83,14 @@ def train(
     data: Path | str,
     out: Path | str,
     *,
-    name: str,
-    invocation_text: str,
-    base: str = DEFAULT,
-    position: Position = Position.AFTER_PROMPT,
-    version: str = "0.1.0",
-    license: str = "apache-2.0",
+    name: str = "",
+    invocation_text: str = "",
+    base: str = "",
+    position: Position | None = None,
+    version: str = "",
+    license: str = "",
     description: str = "",
+    project: Project | None = None,
     settings: TrainSettings | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
@@ -102,13 +105,15 @@ def train(
     Args:
         data: JSONL of prompts and answers.
         out: the release folder; must not exist, or be empty.
-        name: of the intrinsic, for `zoo.yaml`.
-        invocation_text: what activates the adapter.
-        base: what `zoo.models.resolve` takes.
+        name: of the intrinsic, for `zoo.yaml`; the project's, or else that of `out`.
+        invocation_text: see `plan_training`, as `base`, `position` and `project`.
+        base: the base model.
         position: where the invocation stands.
-        version: semantic version.
+        version: semantic version; this and the next two are the project's where they are left out.
         license: SPDX identifier, lower case.
         description: for the card.
+        project: what the author wrote: `io.yaml` and `NOTES.md` go into the release word for word, and the
+            release's `zoo.yaml` says what the project's says.
         settings: see `TrainSettings`.
         device: torch device.
         dtype: of the base weights; the adapter is trained in float32.
@@ -126,16 +131,22 @@ def train(
     if tracker:
         tracking.check_tracker(tracker)
     plan = plan_training(
-        data, invocation_text=invocation_text, base=base, position=position, settings=settings
+        data,
+        invocation_text=invocation_text,
+        base=base,
+        position=position,
+        settings=settings,
+        project=project,
     )
     about = {"name": name, "version": version, "license": license, "description": description}
-    spec = release_spec(plan, about, Path(data).name)
-    run = Run(device=device, dtype=dtype, tracker=tracker, progress=progress)
-    with claimed_work(target) as work:
+    spec = release_spec(plan, about, Path(data).name, name=target.name)
+    peers = peers_here(device)
+    run = Run(device=device, dtype=dtype, tracker=tracker, progress=progress, peers=peers)
+    with claimed_together(target, peers) as work:
         restore_threads(work)
-        model = new_adapter(plan, device=device, dtype=dtype)
+        model = new_adapter(plan, device=peers.device(device), dtype=dtype)
         return train_adapter(
-            model, plan, Stores.of(model, plan), spec=spec, target=target, work=work, run=run
+            model, plan, Stores.of(model, plan, peers), spec=spec, target=target, work=work, run=run
         )
 
 
@@ -164,7 +175,7 @@ def train_adapter(
     behaviour = measure(plan, stores, run.progress)
     shared = {} if plan.settings.shared_a is None else {"shared_a_sha256": digest_a(model)}
     training = training_record(plan, optimised, dtype=run.dtype, device=run.device, more=shared)
-    plot = write_outcome(
+    plot = run.peers.first and write_outcome(
         model, plan, optimised, spec=spec, target=target, training=training, behaviour=behaviour
     )
     return Trained(
@@ -173,21 +184,30 @@ def train_adapter(
         behaviour=behaviour,
         losses=optimised.losses,
         looks=optimised.looks,
-        plot=plot,
+        plot=plot or "",
     )
 
 
-def release_spec(plan: TrainingPlan, about: Mapping[str, str], data: str) -> ReleaseSpec:
-    """The `zoo.yaml` of a training.
+def release_spec(plan: TrainingPlan, about: Mapping[str, str], data: str, *, name: str) -> ReleaseSpec:
+    """The `zoo.yaml` of a training: the project's, with what was given besides.
+
+    Args:
+        plan: of the training.
+        about: name, version, license, description; what is empty is the project's.
+        data: name of the data file, where the project does not say what it is trained on.
+        name: of the release where nobody says it.
 
     Raises:
-        UsageError: ZM001, a name or version that it does not take.
+        SpecError: ZM001, a name or version that it does not take.
     """
+    own = plan.project.spec
     content = {
-        **about,
+        "name": name,
+        "training_data": [data],
+        **(own.model_dump(mode="json", exclude_defaults=True) if own else {}),
+        **{key: value for key, value in about.items() if value},
         "base": plan.base.reference().model_dump(),
         "invocation": {"text": plan.invocation.text, "position": plan.invocation.position},
-        "training_data": [data],
     }
     return check(content, ReleaseSpec, name="zoo.yaml", code="ZM001")
 
@@ -207,6 +227,7 @@ def new_adapter(plan: TrainingPlan, *, device: str, dtype: Dtype) -> "PeftModel"
         target_modules=list(settings.targets),
         alora_invocation_tokens=None if plain else list(plan.invocation.ids),
     )
-    model = get_peft_model(load_model(plan.base, dtype=dtype, device=device), config)
+    load = load_in_4_bits if settings.load_in_4_bits else load_model
+    model = get_peft_model(load(plan.base, dtype=dtype, device=device), config)
     initialise(model, settings.init, seed=settings.recipe.seed, shared_a=settings.shared_a)
     return model.eval()

@@ -10,6 +10,11 @@ from pathlib import Path
 from zoo.errors import UsageError
 
 
+def work_of(target: Path) -> Path:
+    """The work folder of an output, claimed or not."""
+    return target.parent / f".{target.name}.training"
+
+
 @contextmanager
 def claimed_work(target: Path) -> Iterator[Path]:
     """Yields the work folder of an output; it is removed when the block ends without an exception.
@@ -23,7 +28,7 @@ def claimed_work(target: Path) -> Iterator[Path]:
         UsageError: ZD007, another run has it.
         OSError: the file system knows no locks, or is not writable.
     """
-    work = target.parent / f".{target.name}.training"
+    work = work_of(target)
     path = Path(f"{work}.lock")
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
