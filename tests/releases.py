@@ -12,6 +12,7 @@ from tests.conftest import INVOCATION_TEXT
 from zoo.provenance import folder_digest, payload_digests
 from zoo.render.json import to_document
 from zoo.report import Finding, Flagged, NotApplicable, Outcome, Passed, Report, Result, Severity, Skipped
+from zoo.specs.comparison import BoundaryPoint, Comparison, Estimate, LengthBin
 from zoo.specs.lock import BaseLock, BehaviourRecord, ConversionRecord, Lock, TrainingRecord, dump_lock
 from zoo.specs.release import BaseRef, GatePolicy, InvocationSpec, Message, ReleaseSpec, dump_release
 
@@ -44,6 +45,44 @@ MEASURED = BehaviourRecord(
     agreement={"relabelled": 0.55, "recovered": 0.975},
     accuracy={"base": 0.5, "lora": 0.95, "relabelled": 0.525, "recovered": 0.9416666},
     trivial=0.5083333,
+)
+
+
+def _estimate(value: float, spread: float = 0.03) -> Estimate:
+    return Estimate(value=value, low=value - spread, high=value + spread)
+
+
+COMPARISON = Comparison(
+    metric="accuracy",
+    margin=0.05,
+    scores={name: _estimate(value) for name, value in MEASURED.accuracy.items()},
+    agreement={
+        name: _estimate(value)
+        for name, value in {"base": 0.5, "lora": 1.0, "relabelled": 0.55, "recovered": 0.975}.items()
+    },
+    differences={
+        "recovered-lora": _estimate(-0.0083334),
+        "recovered-relabelled": _estimate(0.4166666),
+        "recovered-base": _estimate(0.4416666),
+    },
+    lengths=[
+        LengthBin(
+            shortest=12,
+            longest=1700,
+            samples=120,
+            scores=MEASURED.accuracy,
+            agreement={"base": 0.5, "lora": 1.0, "relabelled": 0.55, "recovered": 0.975},
+            difference=_estimate(-0.0083334),
+        )
+    ],
+    boundary=[
+        BoundaryPoint(weights="lora", start="the whole prompt", samples=64, score=0.95, agreement=1.0),
+        BoundaryPoint(weights="lora", start="the invocation", samples=64, score=0.53, agreement=0.55),
+        BoundaryPoint(weights="recovered", start="the invocation", samples=64, score=0.94, agreement=0.97),
+    ],
+    stopped="at step 45 of 100, no closer in 6 looks at unseen prompts; step 15 was kept",
+    verdict="equivalent",
+    reason="accuracy differs from the LoRA's by -0.008 [-0.038, +0.022]: less than 0.05 is lost",
 )
 
 

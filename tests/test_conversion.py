@@ -18,7 +18,8 @@ from zoo.prompts import Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.document import read_json
 from zoo.specs.lock import Lock
-from zoo.training.distil import DistilSettings
+from zoo.training.contract import Contract
+from zoo.training.distil_settings import DistilSettings
 
 Make = Callable[..., Path]
 MIXED: dict[str, Any] = {"use_rslora": True, "rank_pattern": {"q_proj": 6}, "alpha_pattern": {"k_proj": 3}}
@@ -218,7 +219,12 @@ def test_recovery_starts_from_the_fold_and_is_measured(
     )
     lock = read_json(done.folder / "zoo.lock.json", Lock)
     assert lock.training is not None
+    assert not (tmp_path / ".out.training").exists()
     assert (lock.training.method, lock.training.steps) == ("distillation", 2)
+    assert lock.behaviour.comparison is not None
+    assert (lock.behaviour.comparison.verdict, lock.behaviour.comparison.metric) == ("undecided", "accuracy")
+    assert done.to_document()["behaviour"]["comparison"]["verdict"] == "undecided"
+    assert len(done.to_document()["recovery"]["losses"]) == 2
     assert lock.conversion == read_json(plain.folder / "zoo.lock.json", Lock).conversion
     assert lock.behaviour.status == "measured"
     assert set(lock.behaviour.accuracy) == {"base", "lora", "relabelled", "recovered"}
@@ -229,6 +235,38 @@ def test_recovery_starts_from_the_fold_and_is_measured(
     assert all(column in said for column in lock.behaviour.accuracy)
     moved = oracle.worst(oracle.converted_deltas(done.folder), oracle.converted_deltas(plain.folder))
     assert 0 < moved < 0.5  # two steps away from the fold, not from somewhere else
+
+
+def test_recovery_through_a_contract_is_judged_field_by_field(
+    make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"yes": {"type": "boolean"}, "why": {"type": "string"}},
+        "required": ["yes", "why"],
+    }
+    known = {"model": None, "response_format": json.dumps(schema), "transformations": None}
+    contract = Contract.parse(json.dumps({**known, "instruction": "Say {how}."}).encode())
+    lines = [
+        {
+            "messages": [{"role": "user", "content": f"the passage {number}"}],
+            "arguments": {"how": "why"},
+            "answer": {"yes": number % 2 == 0, "why": f"{number}"},
+        }
+        for number in range(12)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    how: dict[str, Any] = {"base": tiny_base, "invocation_text": INVOCATION_TEXT, "recover": data}
+    settings = DistilSettings.of(steps=1)
+    done = convert(make_adapter(), tmp_path / "out", contract=contract, settings=settings, **how)
+    comparison = done.behaviour.comparison
+    assert comparison is not None
+    assert comparison.metric == "field_match"
+    assert (done.folder / "io.yaml").read_bytes() == contract.content
+    assert "field match" in "\n".join(done.lines())
+    with pytest.raises(SpecError, match=r"io\.yaml"):
+        convert(make_adapter("again"), tmp_path / "without", settings=settings, **how)
 
 
 def test_missing_data_is_said_before_any_work(

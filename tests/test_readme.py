@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.readme import BEGIN, figures, table, updated
+from tests.benchmarks import readme
+from tests.benchmarks.readme import ARMS, BEGIN, TASKS_BEGIN, TASKS_END, figures, table, task_table, updated
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,3 +50,35 @@ def test_every_option_the_readme_shows_exists(line: str) -> None:
     for word in words[2:]:
         if word.startswith("--"):
             assert word.partition("=")[0] in shown, f"{word} is not an option of zoo {words[1]}"
+
+
+TASK = {
+    "id": "task-satire",
+    "met": True,
+    "value": {
+        "samples": 994,
+        "groups": 994,
+        "seeds": 3,
+        "trivial": 0.5,
+        **{arm: {"value": 0.9, "interval_95": [0.88, 0.92]} for arm in ARMS},
+        "recovered_minus_lora": {"value": -0.01, "interval_95": [-0.02, 0.004]},
+    },
+}
+
+
+def test_the_real_tasks_have_a_table_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_place = f"{README}\n{TASKS_BEGIN}\nold\n{TASKS_END}\n"
+    shown = "| satire | 994 in 994 groups | 3 | 0.500 | " + "0.900 (0.880 to 0.920) | " * 4
+
+    monkeypatch.setattr(readme, "task_records", lambda: [TASK])
+    assert f"{shown}-0.010 (-0.020 to 0.004) |" in updated(with_place)
+    assert "satire (bar not met)" in task_table([{**TASK, "met": False}])
+    with pytest.raises(ValueError, match="markers"):
+        updated(README.replace(TASKS_BEGIN, ""))
+
+
+def test_before_the_real_tasks_are_measured_the_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "task_records", list)
+
+    assert "Not measured yet." in updated(f"{README}\n{TASKS_BEGIN}\nold\n{TASKS_END}\n")
+    assert all(not record["id"].startswith("task-") for record in figures())

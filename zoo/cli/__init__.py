@@ -13,14 +13,17 @@ from typing import Annotated
 import typer
 
 from zoo import __version__
+from zoo.cli.bench import bench
 from zoo.cli.card import card
 from zoo.cli.convert import convert
 from zoo.cli.diff import diff
 from zoo.cli.engines import engines
 from zoo.cli.explain import explain
+from zoo.cli.export import export
 from zoo.cli.flow import flow
 from zoo.cli.gate import gate
 from zoo.cli.init import init
+from zoo.cli.inspect import inspect
 from zoo.cli.publish import publish
 from zoo.cli.run import run as run_intrinsic
 from zoo.cli.schema import schema
@@ -31,6 +34,8 @@ from zoo.errors import ZooError
 
 COMMANDS = (
     convert,
+    export,
+    inspect,
     train,
     validate,
     engines,
@@ -44,6 +49,7 @@ COMMANDS = (
     flow,
     schema,
     run_intrinsic,
+    bench,
 )
 
 app = typer.Typer(

@@ -7,19 +7,20 @@ import typer
 
 from zoo.cli.options import PositionName
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="JSONL: messages and the expected answer.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="JSONL: messages and the expected answer; zoo explain ZD001.")
+]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Release folder to make.")]
 Invocation = Annotated[str, typer.Option(metavar="TEXT", help=r"What activates it; \n is a newline.")]
-Name = Annotated[str, typer.Option(help="Release name; OUT's own when left out.")]
-Where = Annotated[PositionName, typer.Option(help="Where the invocation stands.")]
-Version = Annotated[str, typer.Option("--version", help="Semantic version.")]
-License = Annotated[str, typer.Option("--license", help="SPDX identifier.")]
-Description = Annotated[str, typer.Option(help="One or two sentences for the card.")]
+Where = Annotated[
+    PositionName | None, typer.Option(help="Where the invocation stands; after_prompt when left out.")
+]
 Adapters = Annotated[
     str,
     typer.Option(
         metavar="A,B",
-        help="Train several on shared prefixes; OUT/A, OUT/B. {adapter} in DATA and TEXT is the name.",
+        help="Train several on shared prefixes; OUT/A, OUT/B. {adapter} in DATA, TEXT, DIR and FILE is the "
+        "name.",
     ),
 ]
 Repeat = Annotated[
@@ -37,6 +38,10 @@ Targets = Annotated[
 Init = Annotated[
     Literal["kaiming", "orthogonal", "pissa", "olora"],
     typer.Option(help="Initial weights; pissa and olora hold half of the rank fixed."),
+]
+In4Bits = Annotated[
+    bool,
+    typer.Option("--load-in-4-bits", help="Hold the base's weights as NF4; wants alora-zoo[4bit]."),
 ]
 SharedA = Annotated[
     int | None,
@@ -56,6 +61,7 @@ Patience = Annotated[
     int,
     typer.Option(min=0, help="Stop after so many looks (one every 10 steps) without a better one; 0: never."),
 ]
+Processes = Annotated[int, typer.Option(min=1, help="Processes that share steps, a GPU each: 1, 2, 4, 8.")]
 Seed = Annotated[int, typer.Option(help="Of data order and initial weights.")]
 MaxTokens = Annotated[int, typer.Option(min=2, help="Longest sample.")]
 Truncate = Annotated[

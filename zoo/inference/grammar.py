@@ -129,6 +129,16 @@ class SchemaConstraint:
         self._matcher.consume_token(token)
         self._check()
 
+    def takes(self, ids: Sequence[int]) -> bool:
+        """Whether these tokens could all be chosen from here on, one after another; it stays where it stands.
+
+        Raises:
+            ContractError: ZO160, the schema is too complex to say.
+        """
+        taken: int = self._matcher.validate_tokens(list(ids))
+        self._check()
+        return taken == len(ids)
+
     @property
     def finished(self) -> bool:
         """Whether the answer is complete, and nothing but its end may follow."""

@@ -7,7 +7,7 @@ load or run anything (`Content-Security-Policy`), so that a name cannot become a
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from zoo.render.text import printable
 from zoo.render.verdict import headline, holds, verdict, word
@@ -143,6 +143,8 @@ def _row(result: Result) -> dict[str, str]:
             said = reason
         case Crashed(error=error):
             said = error
+        case _ as unreachable:
+            assert_never(unreachable)
     return {
         "code": result.code,
         "title": printable(result.title),
