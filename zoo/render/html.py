@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from zoo.render.text import printable
 from zoo.render.verdict import headline, holds, verdict, word
-from zoo.report import Crashed, Flagged, NotApplicable, Passed, Report, Result, Skipped
+from zoo.report import Crashed, Flagged, NotApplicable, Outcome, Passed, Report, Result, Skipped
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 # What the letter of a code stands for; a family that is not named here is shown under its letters.
@@ -136,22 +136,25 @@ def _tally(results: list[Result]) -> str:
 
 
 def _row(result: Result) -> dict[str, str]:
-    match result.outcome:
-        case Passed(measured=measured) | Flagged(measured=measured):
-            said = ", ".join(f"{name} = {_number(value)}" for name, value in measured.items())
-        case Skipped(reason=reason) | NotApplicable(reason=reason):
-            said = reason
-        case Crashed(error=error):
-            said = error
-        case _ as unreachable:
-            assert_never(unreachable)
     return {
         "code": result.code,
         "title": printable(result.title),
         "word": word(result),
-        "measured": printable(said),
+        "measured": printable(_measured(result.outcome)),
         "seconds": f"{result.seconds:.2f}",
     }
+
+
+def _measured(outcome: Outcome) -> str:
+    match outcome:
+        case Passed(measured=measured) | Flagged(measured=measured):
+            return ", ".join(f"{name} = {_number(value)}" for name, value in measured.items())
+        case Skipped(reason=reason) | NotApplicable(reason=reason):
+            return reason
+        case Crashed(error=error):
+            return error
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _number(value: float | int | str) -> str:
