@@ -1,6 +1,6 @@
 """The section about answers: how often they are right, beside what they must be compared with."""
 
-from zoo.cards.markdown import table
+from zoo.cards.markdown import cell, table
 from zoo.cards.record import CardRecord
 from zoo.cards.recovery import recovery
 from zoo.evaluation.verdict import plain
@@ -45,11 +45,11 @@ def behaviour(record: CardRecord) -> str:
 
 def _row(record: CardRecord, name: str) -> list[str]:
     measured = record.behaviour
-    label = _COLUMNS.get(name, name)
+    label = _COLUMNS.get(name) or cell(name)
     agreement, compared = measured.agreement.get(name), measured.comparison
     cells = [_share(measured.accuracy[name]), _share(agreement) if agreement is not None else ""]
     if compared and name in compared.scores:
-        metric = f" {compared.metric.replace('_', ' ')}" if compared.metric != "accuracy" else ""
+        metric = f" {cell(compared.metric.replace('_', ' '))}" if compared.metric != "accuracy" else ""
         cells = [plain(compared.scores[name]) + metric, plain(compared.agreement[name])]
     return [
         f"**{label} (this release)**" if name == record.own_column else label,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.adapter import AdapterRepo
 from zoo.cards import behaviour, checks, contract, engines, front_matter, provenance, usage, vectors
-from zoo.cards.markdown import cell, code
+from zoo.cards.markdown import cell, code, prose
 from zoo.cards.record import CardRecord, read_record
 from zoo.errors import SpecError
 from zoo.render.json import from_document
@@ -20,13 +20,13 @@ def title(record: CardRecord) -> str:
     release = record.release
     first = release.description.strip().split("\n\n")[0]
     line = " ".join(first.split()) or "An activated LoRA."
-    return f"# {release.name} {release.version}\n\n{line}"
+    return f"# {release.name} {release.version}\n\n{prose(line)}"
 
 
 def purpose(record: CardRecord) -> str:
     """What it is and does."""
     config = record.config
-    more = "\n\n".join(record.release.description.strip().split("\n\n")[1:])
+    more = prose("\n\n".join(record.release.description.strip().split("\n\n")[1:]))
     size = f", {record.parameters:,} trained values" if record.parameters is not None else ""
     targets = config.target_modules
     names = sorted(targets) if isinstance(targets, list) else [str(targets)]
@@ -60,8 +60,12 @@ def limits(record: CardRecord) -> str:
 
 
 def notes(record: CardRecord) -> str:
-    """The author's notes, verbatim; empty when there are none."""
-    return f"## Notes\n\n{record.notes.strip(chr(10))}" if record.notes.strip() else ""
+    """The author's notes, verbatim; empty when there are none.
+
+    They are last, so that nothing in them, be it an open fence or comment, can hide a section.
+    """
+    said = "The author's own words; no check looked at them."
+    return f"## Notes\n\n{said}\n\n{record.notes.strip(chr(10))}" if record.notes.strip() else ""
 
 
 def licence(record: CardRecord) -> str:
@@ -94,10 +98,10 @@ SECTIONS: tuple[Section, ...] = (
     provenance.making,
     provenance.base,
     limits,
-    notes,
     licence,
     provenance.version,
     citation,
+    notes,
 )
 
 

@@ -30,8 +30,8 @@ def _summary(report: Report) -> str:
     count = Counter(_grade(result.outcome) for result in report.results)
     said = [f"{count[grade]} {grade}" for grade in dict.fromkeys(map(_grade_of, report.results))]
     environment = report.environment
-    versions = ", ".join(f"{name} {environment[name]}" for name in _VERSIONS if name in environment)
-    where = " ".join(environment[key] for key in ("device", "dtype") if key in environment)
+    versions = ", ".join(f"{name} {cell(environment[name])}" for name in _VERSIONS if name in environment)
+    where = " ".join(cell(environment[key]) for key in ("device", "dtype") if key in environment)
     verdict = {
         "passed": "passed",
         "failed": "**failed**",
@@ -59,8 +59,17 @@ def _not_checked(record: CardRecord, report: Report) -> str:
                 pass
     if not record.measured:
         lines.append("- How good its answers are: nobody measured that on held-out samples.")
-    lines.append("- Serving engines other than PEFT: none was run with this adapter.")
-    return "What was **not** checked:\n\n" + "\n".join(lines)
+    if not engines_ran(report):
+        lines.append("- Serving engines other than PEFT: none was run with this adapter.")
+    return "What was **not** checked:\n\n" + "\n".join(lines) if lines else ""
+
+
+def engines_ran(report: Report) -> bool:
+    """Whether a serving engine was tried, whose checks are those of ZE."""
+    return any(
+        result.code.startswith("ZE") and isinstance(result.outcome, Passed | Flagged)
+        for result in report.results
+    )
 
 
 def _findings(report: Report) -> str:

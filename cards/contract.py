@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from zoo.cards.markdown import block, cell, code, table
+from zoo.cards.markdown import block, cell, code, code_cell, table
 from zoo.cards.record import CardRecord
 from zoo.contracts.fields import Field
 
@@ -18,7 +18,7 @@ def contract(record: CardRecord) -> str:
     if inputs.documents in ("always", "sometimes"):
         given.append("documents" if inputs.documents == "always" else "documents, if there are any")
     given += [f"the argument {code(name)}" for name in sorted(inputs.arguments)]
-    rows = [[code(name), _described(field)] for name, field in sorted(promise.result.items())]
+    rows = [[code_cell(name), _described(field)] for name, field in sorted(promise.result.items())]
     parts = [
         "## Contract",
         "`io.yaml` says how a request becomes a prompt and a reply a result. A caller gives "

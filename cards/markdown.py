@@ -4,7 +4,13 @@ Text from an adapter folder is not trusted: it must not break out of a table, a 
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+
+# what begins a heading or a fence, or underlines one, at the head of a line, a quotation or a list's item
+_LEADING = re.compile(
+    r"^((?:[ \t>]|[-*+][ \t]+|\d+[.)][ \t]+)*)(#|```|~~~|=+[ \t]*$|-+[ \t]*$)", flags=re.MULTILINE
+)
 
 
 def cell(text: str) -> str:
@@ -21,6 +27,23 @@ def code(text: str) -> str:
     ticks = "`" * (_longest_run(shown) + 1)
     pad = " " if shown[:1] in ("`", " ", "") or shown[-1:] in ("`", " ") else ""
     return f"{ticks}{pad}{shown}{pad}{ticks}"
+
+
+def code_cell(text: str) -> str:
+    """Text as a code span in a table, where a pipe ends a cell even between ticks.
+
+    Source: GitHub Flavored Markdown 0.29, section 4.10, example 200.
+    """
+    return code(text).replace("|", "\\|")
+
+
+def prose(text: str) -> str:
+    """An author's paragraphs, whose marks stay but for those that could hide or imitate a section.
+
+    That is an HTML tag or comment, a heading, and a fence, which swallow or head what follows them.
+    """
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return _LEADING.sub(r"\1\\\2", text)
 
 
 def block(text: str, language: str) -> str:

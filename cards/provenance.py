@@ -45,7 +45,7 @@ def making(record: CardRecord) -> str:
 
 def version(record: CardRecord) -> str:
     """Version and files."""
-    made_by = f" Files written by alora-zoo {record.lock.zoo_version}." if record.lock else ""
+    made_by = f" Files written by alora-zoo {cell(record.lock.zoo_version)}." if record.lock else ""
     weights = record.files.get(WEIGHTS_NAME)
     digest = f" `{WEIGHTS_NAME}`: sha256 `{weights}`." if weights else ""
     tag = f", tag `{record.tag}`" if record.hub_id else ""

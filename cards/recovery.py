@@ -1,6 +1,6 @@
 """What a recovery was compared with: its verdict, by the length of the context, and by the boundary."""
 
-from zoo.cards.markdown import table
+from zoo.cards.markdown import cell, table
 from zoo.evaluation.verdict import plain, signed
 from zoo.specs.comparison import Comparison
 
@@ -15,11 +15,11 @@ _VERDICTS = {
 def recovery(comparison: Comparison) -> str:
     """The paragraphs and tables below the columns."""
     lost = comparison.differences["recovered-lora"]
-    name = comparison.metric.replace("_", " ")
+    name = cell(comparison.metric.replace("_", " "))
     parts = [
-        f"**{_VERDICTS[comparison.verdict]}**: {comparison.reason}. Recovered minus source LoRA: "
+        f"**{_VERDICTS[comparison.verdict]}**: {cell(comparison.reason)}. Recovered minus source LoRA: "
         f"{signed(lost)} of {name}, paired; brackets are 95 % intervals in which samples of one group are "
-        f"drawn together. The recovery ended {comparison.stopped}.",
+        f"drawn together. The recovery ended {cell(comparison.stopped)}.",
         f"By the length of the context in tokens:\n\n{_lengths(comparison)}",
         "Where the adapter begins to act, in the same prompts (an aLoRA begins at its invocation):\n\n"
         f"{_boundary(comparison)}",
@@ -52,12 +52,18 @@ def _boundary(comparison: Comparison) -> str:
     rows = [
         [
             "source LoRA's" if point.weights == "lora" else "this release's",
-            point.start,
+            cell(point.start),
             f"{point.score:.3f}",
             f"{point.agreement:.3f}",
             f"{point.samples:,}",
         ]
         for point in comparison.boundary
     ]
-    head = ["weights", "begin at", comparison.metric.replace("_", " "), "agrees with the source LoRA", "n"]
+    head = [
+        "weights",
+        "begin at",
+        cell(comparison.metric.replace("_", " ")),
+        "agrees with the source LoRA",
+        "n",
+    ]
     return table(head, rows, right=(2, 3, 4))

@@ -81,7 +81,7 @@ def load_base(record: CardRecord, *, tokenizer: bool = True) -> list[str]:
         return [
             "from zoo.models import resolve  # pip install alora-zoo",
             *([""] if tokenizer else []),
-            f'base = resolve("{base.embedded}").folder  # the weights it was made and checked on',
+            f"base = resolve({_literal(base.embedded)}).folder  # the weights it was made and checked on",
             *(["tokenizer = AutoTokenizer.from_pretrained(base)"] if tokenizer else []),
             "model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)",
         ]

@@ -38,12 +38,13 @@ class Gate:
         return worst_exit_code(report.exit_code for report in self.reports)
 
 
-def chosen(paths: Sequence[Path], *, since: str = "") -> list[Path]:
+def chosen(paths: Sequence[Path], *, since: str = "", policy: Path | None = None) -> list[Path]:
     """The adapter folders that a gate looks at.
 
     Args:
         paths: adapter folders and library folders.
         since: only those that changed since this commit; empty is all of them.
+        policy: the file that was named as policy; a change of it concerns everybody.
 
     Raises:
         NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
@@ -51,7 +52,7 @@ def chosen(paths: Sequence[Path], *, since: str = "") -> list[Path]:
         UndecidedError: git does not say what changed.
     """
     folders = adapter_folders(paths)
-    return changed_folders(folders, since) if since else folders
+    return changed_folders(folders, since, policy=policy) if since else folders
 
 
 def read_policy(path: Path | None) -> Policy:

@@ -86,7 +86,10 @@ class Judge:
 def _required(report: Report, codes: list[str]) -> Outcome:
     if not codes:
         return NotApplicable(reason="the policy requires no check by name")
-    seen = {result.code: result.outcome for result in report.results}
+    seen: dict[str, Outcome] = {}
+    for result in report.results:
+        if _passed(seen.get(result.code, Passed())):  # of several under one code the one that did not pass
+            seen[result.code] = result.outcome
     wrong = [code for code in codes if not _passed(seen.get(code))]
     findings = [
         Finding(message=f"{code} {_how(seen.get(code))}", location=_POLICY, fix=f"zoo explain {code}")
@@ -124,10 +127,11 @@ def _current(own: list[AllowedSkip], report: Report, today: datetime.date) -> Ou
     if not own:
         return NotApplicable(reason="the policy allows nothing to be skipped here")
     skipped = {result.code for result in report.results if isinstance(result.outcome, Skipped)}
+    renewed = {one.code for one in own if one.expires >= today}
     findings = []
     for one in own:
         if one.expires < today:
-            needed = one.code in skipped
+            needed = one.code in skipped - renewed
             findings.append(
                 Finding(
                     message=f"the allowance for {one.code} ran out on {one.expires} ({one.reason})",
@@ -135,7 +139,7 @@ def _current(own: list[AllowedSkip], report: Report, today: datetime.date) -> Ou
                     location=_POLICY,
                     fix="make the check run, or renew the allowance with a reason"
                     if needed
-                    else "take it out: the check runs",
+                    else "take it out: nothing needs it",
                 )
             )
     return Flagged(findings=findings) if findings else Passed(measured={"allowances": len(own)})
@@ -144,8 +148,10 @@ def _current(own: list[AllowedSkip], report: Report, today: datetime.date) -> Ou
 def _bounds(repo: AdapterRepo, bounds: Evaluation) -> Outcome:
     behaviour = _behaviour(repo)
     own = behaviour.own_accuracy
-    if behaviour.status != "measured" or own is None:
+    if own is None:
         return Skipped(reason="nobody measured its answers on held-out samples", hint=_MEASURE)
+    if lacking := _lacking(repo, behaviour, bounds):
+        return Skipped(reason=lacking, hint=_MEASURE)
     measured = {"accuracy": own, "samples": behaviour.samples}
     wanted: list[tuple[str, float | None, float | None]] = [
         ("held-out samples", behaviour.samples, bounds.samples),
@@ -155,7 +161,7 @@ def _bounds(repo: AdapterRepo, bounds: Evaluation) -> Outcome:
         wanted.append(
             ("accuracy above the commonest answer's", own - behaviour.trivial, bounds.above_trivial)
         )
-    agreement = behaviour.agreement.get("recovered", behaviour.agreement.get("relabelled"))
+    agreement = behaviour.agreement.get(behaviour.own_column)
     if agreement is not None:
         wanted.append(("agreement with the source LoRA", agreement, bounds.agreement))
     place = Location(file=LOCK_NAME, pointer="behaviour")
@@ -165,6 +171,19 @@ def _bounds(repo: AdapterRepo, bounds: Evaluation) -> Outcome:
         if least is not None and value is not None and not value >= least
     ]
     return Flagged(findings=findings, measured=measured) if findings else Passed(measured=measured)
+
+
+def _lacking(repo: AdapterRepo, behaviour: BehaviourRecord, bounds: Evaluation) -> str:
+    """Which demanded figure is not recorded; empty where all are. What is not there is not within bounds."""
+    lock = repo.lock
+    if lock and lock.on_invented and (bounds.accuracy is not None or bounds.above_trivial is not None):
+        return "it was measured on invented requests alone: that accuracy is agreement with the source LoRA"
+    if bounds.above_trivial is not None and behaviour.trivial is None:
+        return "the accuracy of the commonest answer is not recorded"
+    converted = lock is not None and lock.conversion is not None
+    if bounds.agreement is not None and converted and behaviour.own_column not in behaviour.agreement:
+        return "its agreement with the source LoRA is not recorded"
+    return ""
 
 
 def _behaviour(repo: AdapterRepo) -> BehaviourRecord:

@@ -76,9 +76,9 @@ class Published:
                 reason=f"{self.where} was measured ({before:.3f}), and this is not",
                 hint="measure it on the same held-out data",
             )
-        if new.data_sha256 != self.behaviour.data_sha256:
+        if new.data_sha256 is None or new.data_sha256 != self.behaviour.data_sha256:
             return Skipped(
-                reason=f"{self.where} was measured on other data, so the numbers do not compare",
+                reason=f"that {self.where} was measured on the same data is not recorded: no comparison",
                 hint="measure it on the data that the published version was measured on",
             )
         spread = Z95 * math.sqrt(_variance(before, self.behaviour.samples) + _variance(after, new.samples))

@@ -145,6 +145,9 @@ def _measured(context: "Context") -> bytes:
 def record(repo: AdapterRepo, report: Report) -> None:
     """Replaces the lock's evidence by this report; the payload and its digests stay as they are.
 
+    An example call that was made with other files than the report is about is dropped: the card would print
+    it as these files' own.
+
     Raises:
         UsageError: there is no lock.
         OSError: it cannot be written; the old one is whole then.
@@ -155,5 +158,7 @@ def record(repo: AdapterRepo, report: Report) -> None:
 
     if repo.lock is None:
         raise UsageError(f"{repo.root} has no {LOCK_NAME} to record in")
-    lock = repo.lock.model_copy(update={"evidence": to_document(report)})
+    same = repo.lock.evidence is not None and repo.lock.evidence.get("digest") == report.digest
+    made = repo.lock.example if same else None
+    lock = repo.lock.model_copy(update={"evidence": to_document(report), "example": made})
     write_file(repo.root / LOCK_NAME, dump_lock(lock).encode())

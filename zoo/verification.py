@@ -6,7 +6,7 @@ is. `zoo validate --replay` asks the other question, whether it does what its ev
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from zoo.attestation.bom import bill, dump_bill
 from zoo.attestation.envelope import verify as verify_envelope
 from zoo.attestation.statement import signed_digests
 from zoo.cards.card import recorded_report, render_card
-from zoo.errors import NotFoundError, RefusedError, SpecError, UndecidedError
+from zoo.contracts.version import Version
+from zoo.errors import NotFoundError, RefusedError, SpecError, UndecidedError, UsageError
 from zoo.hub.address import Address, commit_of
-from zoo.provenance import folder_digest, payload_digests
+from zoo.layouts import placements
+from zoo.provenance import BOOKKEEPING, folder_digest, payload_digests
 from zoo.publishing.stage import scratch_folder
-from zoo.report import Finding, Location, Report, Result, Severity
+from zoo.report import Finding, Location, Report, Result, Severity, Skipped
 from zoo.specs.document import read_bounded
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.checks.lock import LOCK_CHECKS
@@ -46,6 +48,7 @@ class Subject:
         hub_id: `org/name` that its card speaks of; empty for a local folder.
         commit: that was downloaded; empty for a folder.
         tag: that named it; empty when none did.
+        place: the folder in the repository, with `/`; empty for its top and for a local folder.
         key: whose signature is wanted; None is nobody's.
     """
 
@@ -54,6 +57,7 @@ class Subject:
     hub_id: str = ""
     commit: str = ""
     tag: str = ""
+    place: str = ""
     key: "Key | None" = field(default=None, repr=False)
 
     @cached_property
@@ -74,21 +78,21 @@ def verify(source: str, *, key: "Key | None" = None, hub_id: str = "") -> Report
 
     Args:
         source: a release folder or a snapshot in the Hub client's cache, else `org/name[/folder][@revision]`,
-            which is downloaded afresh, past every cache.
+            which is downloaded afresh, past every cache; with a revision it is never a folder here.
         key: the publisher's public key (`zoo.attestation.envelope.open_public_key`); None leaves a signature
             unverified, which makes the report incomplete.
         hub_id: `org/name` that a local folder was published as, of which its card speaks.
 
     Raises:
         NotFoundError: there is no such folder, repository, tag or adapter.
-        UsageError: several adapters lie there.
+        UsageError: several adapters lie there, or `hub_id` is given with a place on the Hub.
         HubError: ZH007 no access, ZH008 no answer.
     """
     with _opened(source, hub_id) as found:
         subject = Subject(name=source, key=key, **found)
         results = list(results_of(subject))
         digest = folder_digest(payload_digests(subject.repo.root))
-        named = {"commit": subject.commit, "tag": subject.tag}
+        named = {"commit": subject.commit, "tag": subject.tag, "folder": subject.place}
         environment = {name: value for name, value in named.items() if value}
     return Report(subject=source, digest=digest, results=results, environment=environment)
 
@@ -100,15 +104,18 @@ def results_of(subject: Subject) -> Iterator[Result]:
 
 
 def _opened(source: str, hub_id: str) -> AbstractContextManager[dict[str, Any]]:
-    path = Path(source)
-    if path.exists() or source.startswith((".", "~", "/")):
+    path, address = Path(source), Address.parse(source)
+    # ORG/NAME@TAG is the Hub's even where a folder is called so: a checkout must not stand in for a release
+    released = address is not None and bool(address.revision)
+    if (path.exists() and not released) or source.startswith((".", "~", "/")):
         folder = AdapterRepo.open(path).root
         return nullcontext({"folder": folder, "hub_id": hub_id or _cached_as(folder)})
-    address = Address.parse(source)
     if address is None:
         raise NotFoundError(
             f"{source} is neither a folder nor a repository", hint="give a folder, or ORG/NAME@v1.2.0"
         )
+    if hub_id:
+        raise UsageError(f"{source} says where it is published", hint="--repo is for a local folder")
     return _downloaded(address)
 
 
@@ -120,8 +127,20 @@ def _downloaded(address: Address) -> Iterator[dict[str, Any]]:
     commit = commit_of(remote, address.repo, address.revision)
     tag = address.revision if address.revision in remote.tags else ""
     with scratch_folder() as scratch:
-        folder = hub.download(address.repo, commit, scratch / "download") / address.folder
-        yield {"folder": folder, "hub_id": address.repo, "commit": commit, "tag": tag}
+        root = hub.download(address.repo, commit, scratch / "download", below=address.folder)
+        if not (root / address.folder).is_dir() or not placements(root / address.folder):
+            raise NotFoundError(f"{address} holds no adapter", hint="check the folder and the revision")
+        folder = AdapterRepo.open(
+            root / address.folder
+        ).root  # the only one below, where it is not at the top
+        place = folder.relative_to(root).as_posix()
+        yield {
+            "folder": folder,
+            "hub_id": address.repo,
+            "commit": commit,
+            "tag": tag,
+            "place": "" if place == "." else place,
+        }
 
 
 def _cached_as(folder: Path) -> str:
@@ -145,6 +164,10 @@ def _files(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
         else:
             continue
         yield Finding(message=f"{name[:200]} {problem}", location=Location(file=name[:200]), fix=_DO_NOT_USE)
+    if subject.commit:  # here no git and no client has put them: they came with the release
+        for name in sorted(BOOKKEEPING):
+            if (subject.repo.root / name).exists():
+                yield Finding(message=f"{name} is there, and is never part of a release", fix=_DO_NOT_USE)
     yield Measurement(name="files", value=len(recorded))
 
 
@@ -156,8 +179,15 @@ def _evidence(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
         return
     if report.digest != folder_digest(subject.lock.files):
         yield Finding(message="the recorded validation is about other files", location=place, fix=_DO_NOT_USE)
-    if (status := report.status()) != "passed":
-        yield Finding(message=f"the recorded validation {status}", location=place, fix=_DO_NOT_USE)
+    allowed = subject.repo.release.gate.allowed_skips if subject.repo.release else {}
+    # what may stay unchecked is said in zoo.yaml, for everybody to read, and nowhere else
+    if (status := replace(report, allowed_skips=dict(allowed)).status()) != "passed":
+        yield Finding(message=f"the recorded validation is {status}", location=place, fix=_DO_NOT_USE)
+    elif left := [one.code for one in report.results if isinstance(one.outcome, Skipped)]:
+        said = f"its author lets these checks be skipped: {', '.join(left)}"
+        yield Finding(
+            message=said, severity=Severity.INFO, location=place, fix="read zoo.yaml for the reasons"
+        )
     yield Measurement(name="checks", value=len(report.results))
 
 
@@ -203,13 +233,34 @@ def _unsigned(subject: Subject, _: Context) -> str:
     return "" if signed or subject.key is not None else "the release is not signed, and no key was given"
 
 
+def _version(subject: Subject, _: Context) -> Iterator[Finding]:
+    """A signature holds for old files under a new name too: the tag is compared with what is there."""
+    spec = subject.repo.release
+    if spec is None:
+        raise UndecidedError("no zoo.yaml")
+    if subject.tag.removeprefix("v") != spec.version:
+        yield Finding(
+            message=f"{subject.tag} holds version {spec.version} of {spec.name}",
+            # the tags of a repository of several adapters may be its own
+            severity=Severity.WARNING if subject.place else Severity.ERROR,
+            location=Location(file="zoo.yaml", pointer="version"),
+            fix=_DO_NOT_USE,
+        )
+
+
+def _no_version(subject: Subject, _: Context) -> str:
+    if not subject.tag:
+        return "no tag was named"
+    return "" if Version.parse(subject.tag.removeprefix("v")) else f"{subject.tag} names no version"
+
+
 def _card(subject: Subject, _: Context) -> Iterator[Finding]:
     path, place = subject.repo.root / CARD_NAME, Location(file=CARD_NAME)
     if not path.is_file():
         yield Finding(message="there is no card", severity=Severity.WARNING, location=place)
         return
     wanted = render_card(subject.repo, recorded_report(subject.repo), hub_id=subject.hub_id)
-    if path.read_bytes() != wanted.encode():
+    if read_bounded(path) != wanted.encode():
         yield Finding(
             message="the card does not follow from the lock: it was edited, or another zoo made it",
             severity=Severity.WARNING,  # nothing relies on it, and the Hub lets people edit it
@@ -251,4 +302,6 @@ def _checks(subject: Subject) -> tuple[Check, ...]:
         Check(code="ZA005", title="The card follows from the lock", run=bound(_card), requires=_READ),
         Check(code="ZA006", title="The bill of materials follows from the lock", run=bound(_bill),
               requires=_READ, unless=bound(_no_bill)),
+        Check(code="ZA007", title="The tag is that of the release's version", run=bound(_version),
+              requires=_READ, unless=bound(_no_version)),
     )  # fmt: skip

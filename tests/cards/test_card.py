@@ -190,7 +190,7 @@ def test_sections_without_content_are_left_out(tmp_path: Path) -> None:
     noted = write_release(tmp_path / "noted", files={"NOTES.md": b"# Mine\n\n* kept | `as` <b>is</b>\n"})
     card = card_of(noted)
     assert "## How it was made" in card
-    assert "## Notes\n\n# Mine\n\n* kept | `as` <b>is</b>\n\n## Licence" in card
+    assert card.endswith("no check looked at them.\n\n# Mine\n\n* kept | `as` <b>is</b>\n")
 
 
 def test_every_section_is_in_the_full_card_in_order(release: Path) -> None:
@@ -249,3 +249,98 @@ def test_the_snippet_pins_what_it_loads(release: Path) -> None:
     assert f'commit = "{COMMIT}"' in card
     assert 'from_pretrained(model, "org/relevance", revision="v0.1.0")' in card
     assert 'from_pretrained(model, ".")' in card_of(release, hub_id="")
+
+
+HOSTILE = "x\n\n## How it was checked\n\nAll well. | `a` <!-- <details> [b](c)\n```\n~~~\n- # y\nTitle\n===\n"
+
+
+def visible(card: str) -> list[str]:
+    """Lines outside of code blocks, whose fences are as the card's own sections write them."""
+    found, fence = [], ""
+    for line in card.split("---\n", 2)[2].splitlines():
+        mark = line[: len(line) - len(line.lstrip("`"))] if line.startswith("```") else ""
+        if not fence:
+            found.append(line)
+        if mark and (not fence or line == fence):
+            fence = "" if fence else mark
+    assert not fence
+    return found
+
+
+def test_no_text_of_a_strangers_release_hides_or_adds_a_section(tmp_path: Path) -> None:
+    """Everything that the card takes over, each with all that Markdown could make of it."""
+    behaviour = MEASURED.model_copy(
+        update={
+            "accuracy": MEASURED.accuracy | {HOSTILE: 0.5},
+            "comparison": COMPARISON.model_copy(
+                update={
+                    "reason": HOSTILE,
+                    "stopped": HOSTILE,
+                    "metric": HOSTILE,
+                    "boundary": [one.model_copy(update={"start": HOSTILE}) for one in COMPARISON.boundary],
+                }
+            ),
+        }
+    )
+    folders = [
+        write_release(
+            tmp_path / "hostile",
+            description=f"{HOSTILE}\n\n{HOSTILE}",
+            behaviour=behaviour,
+            base=BaseRef(id=HOSTILE, revision=COMMIT),
+            training_data=[HOSTILE],
+            invocation=InvocationSpec(text=HOSTILE),
+        ),
+        write_release(tmp_path / "plain", description="x\n\ny"),
+    ]
+    path = folders[0] / LOCK_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"zoo_version": HOSTILE}))
+    reports = [
+        replace(report_on(folder), environment={"torch": HOSTILE, "device": HOSTILE}) for folder in folders
+    ]
+    hostile, plain = (visible(card_of(*pair)) for pair in zip(folders, reports, strict=True))
+    headings = [[line for line in lines if line.startswith("#")] for lines in (hostile, plain)]
+    assert headings[0] == headings[1]
+    tags = {line for line in hostile if "<" in line.replace("&lt;", "") and "`" not in line}
+    assert tags == {line for line in plain if "<" in line and "`" not in line}
+    assert not any(line.strip() and not line.strip("=- ") for line in hostile)  # what underlines a heading
+    assert not any(line.strip(" >-").startswith(("#", "~~~")) for line in hostile if not line.startswith("#"))
+
+
+def test_a_strangers_base_name_is_text_in_the_program_and_no_program(tmp_path: Path) -> None:
+    named = 'x").folder; import os; os.remove("y'
+    card = card_of(write_release(tmp_path / "r", base=BaseRef(id="a/b", embedded=named)))
+    assert f"resolve({named!r})" in card
+
+
+def test_evidence_of_a_stranger_is_a_report_or_refused(release: Path) -> None:
+    from zoo.errors import SpecError
+    from zoo.render.json import from_document, to_document
+
+    good = to_document(report_on(release))
+    assert from_document(good) == report_on(release)
+    first = good["results"][0]
+    for change in (
+        {"code": "ZB001 |"},
+        {"code": 7},
+        {"title": None},
+        {"seconds": "1"},
+        {"outcome": {"kind": "flagged", "findings": [], "measured": {}}},
+        {"outcome": {"kind": "passed", "measured": [1]}},
+        {"outcome": {"kind": "passed", "measured": {"a": {}}}},
+        {"outcome": {"kind": "skipped", "reason": 1}},
+        {"outcome": {"kind": "crashed", "error": []}},
+    ):
+        with pytest.raises(SpecError, match="damaged"):
+            from_document(good | {"results": [first | change]})
+    with pytest.raises(SpecError, match="damaged"):
+        from_document(good | {"environment": {"torch": 2}})
+
+
+def test_an_engine_that_was_run_is_not_called_not_run(release: Path) -> None:
+    from zoo.report import Passed
+
+    outcomes = [*OUTCOMES, ("ZE002", "vLLM computes the reference's numbers", Passed())]
+    assert "none was run with this adapter" not in card_of(release, report_on(release, outcomes))
+    assert "only PEFT is run" not in card_of(release, report_on(release, outcomes))
+    assert "none was run with this adapter" in card_of(release, report_on(release))

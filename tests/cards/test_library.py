@@ -7,6 +7,7 @@ from tests.releases import failed, record_evidence, report_on, write_release
 from zoo.cards.library import render_library
 from zoo.cli import run as run_zoo
 from zoo.errors import NotFoundError
+from zoo.specs.release import InvocationSpec
 
 
 @pytest.fixture
@@ -49,6 +50,18 @@ def test_a_measured_accuracy_is_shown_with_its_n_and_no_other(library: Path) -> 
     assert "| 0.875 | 1,234 |" in rows(render_library(library))["a_alora"]
 
 
+def test_a_pipe_ends_no_cell_and_invented_figures_are_no_accuracy(library: Path) -> None:
+    folder = write_release(library / "e_alora", invocation=InvocationSpec(text="<|start|>x"))
+    row = rows(render_library(library))["e_alora"]
+    assert r"`<\|start\|>x`" in row
+    assert row.replace(r"\|", "").count("|") == 9
+    path = folder / "zoo.lock.json"
+    lock = json.loads(path.read_text())
+    lock["training"]["settings"]["invented"] = {"sha256": lock["behaviour"]["data_sha256"]}
+    path.write_text(json.dumps(lock))
+    assert "|  |  |" in rows(render_library(library))["e_alora"]
+
+
 def test_a_folder_without_adapters_has_no_page(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         render_library(tmp_path)
@@ -64,3 +77,5 @@ def test_check_fails_on_drift_and_only_then(library: Path, capsys: pytest.Captur
         capsys.readouterr()
         assert run_zoo(["card", str(path), "--check", *more]) == 1
         assert "-Trust me." in capsys.readouterr().err
+        assert run_zoo(["card", str(path), "--check", "--write", *more]) == 2
+        assert card.read_text().endswith("Trust me.\n")

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from tests.hub.server import HubServer
 from tests.publishing.conftest import REPO, hub  # noqa: F401  # a fixture
 from tests.releases import OUTCOMES, failed, report_on, skipped, write_release
 from zoo.adapter import AdapterRepo
-from zoo.ci.changed import changed_folders
-from zoo.ci.gate import Gate, read_policy
+from zoo.ci.gate import read_policy
 from zoo.ci.judgement import Judge
 from zoo.ci.published import Published
 from zoo.cli import run as run_zoo
-from zoo.errors import NotFoundError, SpecError, UndecidedError, UsageError
+from zoo.errors import NotFoundError, SpecError, UndecidedError
 from zoo.report import Flagged, NotApplicable, Outcome, Passed, Report, Severity, Skipped
 from zoo.specs.lock import BehaviourRecord
 from zoo.specs.policy import Policy
@@ -123,6 +121,18 @@ def test_an_allowance_that_ran_out_and_is_not_needed_is_a_remark(folder: Path) -
     assert found.status() == "passed"
 
 
+def test_an_allowance_that_was_renewed_holds(folder: Path) -> None:
+    both = [allowance("2026-01-01"), allowance("2027-01-01")]
+    assert judged(folder, report_on(folder, skipped("ZB001")), allowed_skips=both).status() == "passed"
+
+
+def test_of_several_checks_under_one_code_all_must_have_passed(folder: Path) -> None:
+    """As engines have them; the order does not matter."""
+    for outcomes in ((Skipped(reason="x"), Passed()), (Passed(), Skipped(reason="x"))):
+        report = report_on(folder, [*OUTCOMES, *(("ZE002", "an engine", one) for one in outcomes)])
+        assert isinstance(outcome(judged(folder, report, required=["ZE002"]), "ZG001"), Flagged)
+
+
 def test_a_library_may_ignore_what_authors_allow_themselves(folder: Path) -> None:
     from zoo.specs.release import GatePolicy
 
@@ -149,6 +159,54 @@ def test_bounds_on_what_was_measured(folder: Path, bounds: dict[str, float], sta
     assert judged(folder, report_on(folder), evaluation=bounds).status() == status
 
 
+@pytest.mark.parametrize(
+    ("changed", "bounds"),
+    [
+        ({"trivial": None}, {"above_trivial": 0.1}),
+        ({"agreement": {}}, {"agreement": 0.9}),
+        ({"status": "unverified"}, {"accuracy": 0.1}),
+    ],
+)
+def test_a_bound_on_a_figure_that_is_not_recorded_is_not_kept(
+    folder: Path, changed: dict[str, Any], bounds: dict[str, float]
+) -> None:
+    record(folder, behaviour(0.9).model_copy(update=changed))
+    found = judged(folder, report_on(folder), evaluation=bounds)
+    assert isinstance(outcome(found, "ZG003"), Skipped)
+    assert found.status() == "incomplete"
+
+
+def test_agreement_on_invented_requests_is_no_accuracy(folder: Path) -> None:
+    record(folder, behaviour(0.99, agreement={"recovered": 0.99}))
+    path = folder / "zoo.lock.json"
+    lock = json.loads(path.read_text())
+    lock["training"]["settings"]["invented"] = {"sha256": DATA}
+    path.write_text(json.dumps(lock))
+    assert isinstance(
+        outcome(judged(folder, report_on(folder), evaluation={"accuracy": 0.9}), "ZG003"), Skipped
+    )
+    assert isinstance(
+        outcome(judged(folder, report_on(folder), evaluation={"agreement": 0.9}), "ZG003"), Passed
+    )
+
+
+@pytest.mark.parametrize("value", [7.0, -0.1, float("nan"), float("inf")])
+def test_a_share_that_is_none_stops_its_adapter_and_no_other(folder: Path, value: float) -> None:
+    """It would pass every bound, or end the whole gate where its variance is worked out."""
+    path = folder / "zoo.lock.json"
+    lock = json.loads(path.read_text())
+    lock["behaviour"]["accuracy"]["recovered"] = value
+    path.write_text(json.dumps(lock))
+    demanded = {"published": "org/{name}"}
+    before = Published(where="org/relevance@v1.0.0", behaviour=behaviour(0.9, data="d" * 64))
+    found = judged(
+        folder, report_on(folder), lambda _: before, regression=demanded, evaluation={"accuracy": 0.1}
+    )
+    assert found.status() == "incomplete"  # and ZL001 says that the lock is none
+    with pytest.raises(SpecError):
+        AdapterRepo.open(folder).lock  # noqa: B018
+
+
 def test_bounds_on_what_nobody_measured_are_not_checked(folder: Path) -> None:
     record(folder, BehaviourRecord())
     found = judged(folder, report_on(folder), evaluation={"accuracy": 0.1})
@@ -167,6 +225,12 @@ def test_bounds_on_what_nobody_measured_are_not_checked(folder: Path) -> None:
         (behaviour(1.0, samples=400), behaviour(0.8, samples=400), 0.0, Flagged),
         (behaviour(0.95), behaviour(0.2, data="e" * 64), 0.0, Skipped),
         (behaviour(0.95), BehaviourRecord(), 0.0, Skipped),
+        (
+            behaviour(0.95).model_copy(update={"data_sha256": None}),
+            behaviour(0.95).model_copy(update={"data_sha256": None}),
+            0.0,
+            Skipped,  # on which data neither of them says
+        ),
         (BehaviourRecord(), behaviour(0.2), 0.0, NotApplicable),
     ],
 )
@@ -229,56 +293,15 @@ def test_a_policy_that_is_not_in_order_gates_nothing(tmp_path: Path, text: str) 
     assert refused.value.code == "ZG005"
 
 
-def git(folder: Path, *arguments: str) -> None:
-    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *settings, *arguments], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    """A repository of two adapters, committed and tagged `before`."""
-    root = tmp_path / "library"
-    for name in ("one", "two"):
-        (root / f"{name}_lora").mkdir(parents=True)
-        (root / f"{name}_lora" / "adapter_config.json").write_text("{}")
-    git(tmp_path, "init", "-q", str(root))
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "first")
-    git(root, "tag", "before")
-    return root
-
-
-def test_what_changed_since_a_commit(library: Path) -> None:
-    folders = [library / "one_lora", library / "two_lora"]
-    assert changed_folders(folders, "before") == []
-    (library / "two_lora" / "NOTES.md").write_text("new, and not even added")
-    assert changed_folders(folders, "before") == [folders[1]]
-    git(library, "add", ".")
-    git(library, "commit", "-qm", "second")
-    assert changed_folders(folders, "before") == [folders[1]]
-    (library / "one_lora" / "adapter_config.json").unlink()
-    assert changed_folders(folders, "before") == folders
-    git(library, "checkout", "-q", ".")
-    (library / "zoo-gate.yaml").write_text("required: []")  # another policy concerns everybody
-    assert changed_folders(folders, "HEAD") == folders
-
-
-@pytest.mark.parametrize("since", ["no-such-tag", "--output=/tmp/x", "f" * 40])
-def test_what_is_no_commit_is_refused(library: Path, since: str) -> None:
-    with pytest.raises(UsageError):
-        changed_folders([library / "one_lora"], since)
-
-
-def test_outside_a_repository_what_changed_is_not_known(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with pytest.raises(UndecidedError):
-        changed_folders([tmp_path / "a"], "HEAD")
-
-
-def test_nothing_changed_is_a_verdict_and_nothing_found_is_none(
-    library: Path, capsys: pytest.CaptureFixture[str]
+def test_it_is_said_that_no_policy_was_found(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Gate(reports=[]).exit_code == 3
-    assert run_zoo(["gate", str(library), "--since", "before"]) == 0
-    assert "no adapter changed since before" in capsys.readouterr().out
-    assert run_zoo(["gate", str(library), "--since", "before", "--policy", str(library / "none.yaml")]) == 2
+    """From another folder than yesterday's the policy would be missed without a word."""
+    monkeypatch.chdir(library)
+    run_zoo(["gate", ".", "--since", "before"])
+    assert "no zoo-gate.yaml here" in capsys.readouterr().err
+    (library / "zoo-gate.yaml").write_text("format: 1")
+    git(library, "add", ".")
+    git(library, "commit", "-qm", "policy")
+    run_zoo(["gate", ".", "--since", "HEAD"])
+    assert "no zoo-gate.yaml" not in capsys.readouterr().err

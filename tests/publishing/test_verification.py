@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.hub.server import HubServer
 from tests.publishing.conftest import REPO, Outcomes
+from tests.releases import skipped, write_release
 from zoo import hub as client
 from zoo.attestation.envelope import open_key, open_public_key
 from zoo.cli import run as run_zoo
@@ -63,7 +64,10 @@ def outcomes(report: Report) -> dict[str, str]:
     }
 
 
-ALL_WELL = dict.fromkeys(("ZL001", "ZA002", "ZA003", "ZA004", "ZA005", "ZA006"), "passed")
+ALL_WELL = dict.fromkeys(("ZL001", "ZA002", "ZA003", "ZA004", "ZA005", "ZA006"), "passed") | {
+    "ZA007": "notapplicable"  # a folder has no tag
+}
+AT_TAG = ALL_WELL | {"ZA007": "passed"}
 
 
 def test_a_signed_publication_verifies_with_its_key_and_with_no_other(
@@ -171,7 +175,7 @@ def test_from_the_hub_at_its_tag_and_from_a_snapshot_in_the_cache(
     published = publish(release, repo=REPO, signer=open_key(keys[0]))
     key = open_public_key(keys[1])
     report = verify(f"{REPO}@v0.1.0", key=key)
-    assert outcomes(report) == ALL_WELL
+    assert outcomes(report) == AT_TAG
     assert report.environment == {"commit": published.commit, "tag": "v0.1.0"}
     from huggingface_hub import HfApi
 
@@ -184,6 +188,76 @@ def test_from_the_hub_at_its_tag_and_from_a_snapshot_in_the_cache(
     hub.store.commit(REPO, {"zoo.yaml": b"name: other\n"})
     assert verify(f"{REPO}@main", key=key).exit_code == 1
     assert verify(f"{REPO}@v0.1.0", key=key).exit_code == 0
+
+
+def test_an_old_release_under_a_new_tag_is_not_that_version(
+    hub: HubServer, release: Path, checked: Outcomes, keys: tuple[Path, Path]
+) -> None:
+    """Files and signature are right: the tag is what lies."""
+    done = publish(release, repo=REPO, signer=open_key(keys[0]))
+    key = open_public_key(keys[1])
+    for tag in ("v0.2.0", "0.1.1", "stable"):
+        client.create_tag(REPO, tag, done.commit)
+    for tag, said in (
+        ("v0.1.0", "passed"),
+        ("v0.2.0", "error"),
+        ("0.1.1", "error"),
+        ("stable", "notapplicable"),
+    ):
+        assert outcomes(verify(f"{REPO}@{tag}", key=key)) == ALL_WELL | {"ZA007": said}
+
+
+def test_a_folder_here_does_not_stand_in_for_a_tag_there(
+    hub: HubServer, release: Path, checked: Outcomes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = publish(release, repo=REPO)
+    publish(release, to=tmp_path / "here" / f"{REPO}@v0.1.0")
+    monkeypatch.chdir(tmp_path / "here")
+    assert verify(f"{REPO}@v0.1.0").environment["commit"] == done.commit
+    assert verify(f"./{REPO}@v0.1.0").environment == {}
+
+
+def test_what_clients_keep_for_themselves_is_not_part_of_a_download(
+    hub: HubServer, release: Path, checked: Outcomes, tmp_path: Path
+) -> None:
+    publish(release, repo=REPO)
+    hub.store.commit(REPO, {".cache/more.bin": b"x"})
+    assert outcomes(verify(f"{REPO}@main"))["ZA002"] == "error"
+    publish(release, to=tmp_path / "here")
+    (tmp_path / "here" / ".cache").mkdir()
+    (tmp_path / "here" / ".cache" / "client").write_text("x")
+    assert outcomes(verify(str(tmp_path / "here")))["ZA002"] == "passed"
+
+
+def test_of_a_library_one_folder_is_downloaded_and_it_is_said_which(
+    hub: HubServer, release: Path, checked: Outcomes, tmp_path: Path
+) -> None:
+    publish(release, to=tmp_path / "one")
+    files = {f"one/{p.name}": p.read_bytes() for p in (tmp_path / "one").iterdir()}
+    hub.store.create("org/library")
+    hub.store.commit("org/library", {**files, "big.bin": b"nobody asked for this"})
+    report = verify("org/library/one@main")
+    assert outcomes(report)["ZA002"] == "passed"
+    assert report.environment["folder"] == "one"
+    assert not hub.requests.matching("GET", r"/org/library/resolve/.*/big\.bin")
+    assert verify("org/library").environment["folder"] == "one"
+    with pytest.raises(NotFoundError, match="org/library/two holds no adapter"):
+        verify("org/library/two")
+    with pytest.raises(UsageError, match="says where"):
+        verify("org/library/one", hub_id="org/other")
+
+
+def test_what_evidence_leaves_out_is_what_zoo_yaml_allows_and_no_more(
+    tmp_path: Path, checked: Outcomes
+) -> None:
+    from zoo.specs.release import GatePolicy
+
+    gate = GatePolicy(allowed_skips={"ZB001": "no data is licensed yet"})
+    checked(skipped("ZB001"), allowed=gate)
+    publish(write_release(tmp_path / "said", gate=gate), to=tmp_path / "a")
+    assert outcomes(verify(str(tmp_path / "a")))["ZA003"] == "info"
+    publish(write_release(tmp_path / "unsaid"), to=tmp_path / "b")
+    assert outcomes(verify(str(tmp_path / "b")))["ZA003"] == "error"
 
 
 @pytest.mark.parametrize("source", ["org/none@v1.0.0", f"{REPO}@v9.0.0", "./nowhere", "not a name"])

@@ -75,7 +75,7 @@ def open_public_key(path: Path) -> "Key":
         key: Key = signing.SSlibKey.from_crypto(load_pem_public_key(read_bounded(path, MAX_KEY_BYTES)))
     except ValueError:
         raise UsageError(
-            f"{path.name} is no public key in PEM",
+            f"{path.name} is no public key in PEM, or of a kind that cannot be used here",
             hint="openssl pkey -in zoo.key -pubout -out zoo.pub",
             code="ZA004",
         ) from None

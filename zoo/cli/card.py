@@ -42,6 +42,8 @@ def card(
     from zoo.errors import UsageError
     from zoo.staging import write_file
 
+    if check and write:
+        raise UsageError("--check changes nothing, and --write does", hint="give one of them")
     if library and (report or repo):
         raise UsageError("a library's page is made from its locks", hint="leave --report and --repo out")
     if library:

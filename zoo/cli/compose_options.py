@@ -45,7 +45,7 @@ class Places:
 
 
 def places(paths: Sequence[Path], *, concat: bool, dry_run: bool) -> Places:
-    """Tells sources and target apart: the last path is the target, unless in a dry run it is a full folder.
+    """Tells sources and target apart: the last path is the target, unless a dry run adds up and it is full.
 
     Raises:
         UsageError: several sources without `--concat`, or no target.
@@ -53,7 +53,8 @@ def places(paths: Sequence[Path], *, concat: bool, dry_run: bool) -> Places:
     from zoo.errors import UsageError
 
     last = paths[-1]
-    whole = len(paths) == 1 or (dry_run and last.is_dir() and any(last.iterdir()))
+    full = last.is_dir() and any(last.iterdir())
+    whole = len(paths) == 1 or (dry_run and concat and full)
     sources, out = (paths, None) if whole else (paths[:-1], last)
     if out is None and not dry_run:
         raise UsageError("no output folder", hint=f"zoo convert {last} OUT, or --dry-run for the plan")

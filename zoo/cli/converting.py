@@ -37,12 +37,15 @@ def carry_out(
     """
     import json
 
-    from zoo.conversion import apply
+    from zoo.conversion import apply, check_recovery
     from zoo.training.contract import Contract
     from zoo.training.invention.invention import InventionSettings
 
+    changes.check(plan.ranks[-1])
     how["contract"] = Contract.read(io) if io else None
     how["invention"] = InventionSettings(samples=samples)
+    asked = ("recover", "settings", "contract", "requests")
+    check_recovery(plan, **{name: how.get(name) for name in asked})
     document: dict[str, Any] = {"plan": {**plan.to_document(), "changes": changes.lines()}}
     if not as_json:
         typer.echo("\n".join([*plan.lines(), *(f"change      {line}" for line in changes.lines())]))

@@ -43,11 +43,14 @@ def gate(
     from zoo.cli.reporting import output_paths
     from zoo.render.json import to_document
     from zoo.render.suffix import check_outputs, write_outputs
+    from zoo.specs.policy import POLICY_NAME
     from zoo.validators.validate import Settings
 
     outputs, demanded = output or [], read_policy(policy)
     check_outputs(outputs)
-    folders, reports = chosen(paths, since=since), []
+    if policy is None and not Path(POLICY_NAME).is_file() and not quiet:
+        typer.echo(f"zoo: no {POLICY_NAME} here: nothing is demanded beyond the checks", err=True)
+    folders, reports = chosen(paths, since=since, policy=policy), []
     settings = Settings(base=base, device=device, dtype=dtype)
     with shown(quiet=quiet) as progress:
         for report in run_gate(folders, policy=demanded, settings=settings, progress=progress):

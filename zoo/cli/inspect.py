@@ -11,7 +11,7 @@ from zoo.cli.progress import shown
 
 Map = Annotated[
     str,
-    typer.Option(metavar="paper|RANK", help="With --safety: the paper's map, or a projector of that rank."),
+    typer.Option(metavar="paper|RANK", help="With --safety: paper (default), or a projector of that rank."),
 ]
 
 
@@ -25,7 +25,7 @@ def inspect(
     safety: Annotated[bool, typer.Option("--safety", help="Safe LoRA's measure of every module.")] = False,
     aligned: c.Aligned = "",
     unaligned: c.Unaligned = "",
-    safe_map: Map = "paper",
+    safe_map: Map = "",
     safe_modules: c.SafeModules = "",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -43,10 +43,12 @@ def inspect(
     from zoo.inspection.inspect import inspect as look
     from zoo.inspection.picture import draw
 
-    if not safety and (aligned or unaligned):
-        raise UsageError("--aligned and --unaligned belong to --safety", hint="add --safety")
+    if not safety and (aligned or unaligned or safe_modules or safe_map):
+        raise UsageError(
+            "--aligned, --unaligned, --safe-map and --safe-modules belong to --safety", hint="add --safety"
+        )
     pair = AlignedPair.open(aligned, unaligned) if safety else None
-    projection = Projection.parse(safe_map, select=safe_modules) if safety else None
+    projection = Projection.parse(safe_map or "paper", select=safe_modules) if safety else None
     with shown(quiet=quiet) as progress:
         found = look(adapter, base=base, against=against, pair=pair, projection=projection, progress=progress)
     if plot is not None:

@@ -46,19 +46,22 @@ def download_base(name: str, revision: str, *, weights: bool = True) -> tuple[st
     return commit, Path(folder)
 
 
-def download(repo: str, revision: str, into: Path) -> Path:
-    """Downloads a whole revision into a fresh cache, taking nothing from any other.
+def download(repo: str, revision: str, into: Path, *, below: str = "") -> Path:
+    """Downloads a whole revision, or a folder of it, into a fresh cache, taking nothing from any other.
 
     Args:
         repo: `org/name`.
         revision: a tag or a commit.
         into: an empty folder for the cache.
+        below: the folder in the repository that is wanted, with `/`; empty is all of it.
 
     Returns:
-        The folder with the files.
+        The folder with the revision's files.
 
     Raises:
         HubError: ZH007 no access, ZH008 no answer or a truncated one.
     """
+    wanted = [f"{below}/*"] if below else None
     with translated(f"download {repo} at {revision}"), no_bars():
-        return Path(open_api().snapshot_download(repo, revision=revision, cache_dir=into))
+        api = open_api()
+        return Path(api.snapshot_download(repo, revision=revision, cache_dir=into, allow_patterns=wanted))

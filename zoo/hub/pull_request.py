@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import HubError, RefusedError
+from zoo.errors import HubError, NotFoundError, RefusedError
 from zoo.hub.client import no_bars, open_api
-from zoo.hub.errors import translated
+from zoo.hub.errors import UnavailableError, translated
 from zoo.hub.writing import operations
 
 MAX_COMMENT = 60_000  # characters; the Hub cuts longer ones off
@@ -20,11 +20,13 @@ class PullRequest:
         number: as people name it.
         url: where people look at it.
         revision: `refs/pr/N`, under which its files can be downloaded.
+        author: the account that opened it; empty where the Hub did not say.
     """
 
     number: int
     url: str
     revision: str
+    author: str = ""
 
 
 def propose(
@@ -66,10 +68,36 @@ def proposed(repo: str, title: str) -> list[PullRequest]:
             repo, discussion_type="pull_request", discussion_status="open"
         )
         return [
-            PullRequest(number=one.num, url=one.url, revision=f"refs/pr/{one.num}")
+            PullRequest(number=one.num, url=one.url, revision=f"refs/pr/{one.num}", author=one.author or "")
             for one in found
             if one.title == title
         ]
+
+
+def account() -> str:
+    """The account whose token is used; empty where the Hub does not say, as for a token of a CI job.
+
+    Raises:
+        UnavailableError: ZH008, no answer.
+    """
+    try:
+        with translated("ask the Hub whose token this is"):
+            return str(open_api().whoami()["name"])
+    except UnavailableError:
+        raise
+    except (HubError, NotFoundError, KeyError):
+        return ""
+
+
+def head(repo: str, proposal: PullRequest) -> str:
+    """The commit that a pull request is at now.
+
+    Raises:
+        NotFoundError: it is gone.
+        HubError: ZH007 no access, ZH008 no answer.
+    """
+    with translated(f"read {proposal.revision} of {repo}"):
+        return str(open_api().model_info(repo, revision=proposal.revision).sha)
 
 
 def comment(repo: str, number: int, text: str) -> None:

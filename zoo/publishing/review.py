@@ -33,9 +33,10 @@ class ReviewedPublication(HubPublication):
 
         Raises:
             RefusedError: ZH003 `main` moved and conflicts; ZH012 the gate says no, or another content is
-                proposed as this version, or the pull request was closed.
+                proposed as this version, or the pull request was closed, or changed while it was gated.
             UndecidedError: ZH012, the gate could not check everything.
-            VerdictError: ZH004, what was downloaded is not what was proposed.
+            VerdictError: ZH004, what was downloaded is not what was proposed, or not what was merged: no tag
+                names it then.
         """
         proposal = self._proposed(plan) or pull_request.propose(
             self.repo,
@@ -46,17 +47,35 @@ class ReviewedPublication(HubPublication):
             parent=parent,
         )
         self.step(1, f"gating {proposal.url}")
-        folder = hub.download(self.repo, proposal.revision, self.fresh_folder())
+        commit = pull_request.head(self.repo, proposal)
+        folder = hub.download(self.repo, commit, self.fresh_folder())
         read_back(self.staged.folder, folder, f"{self.repo}#{proposal.number}")
         report = self._gated(folder, proposal)
         pull_request.comment(self.repo, proposal.number, render_markdown(report))
         if report.status() != "passed":
             raise _stopped(report, proposal)
-        return pull_request.merge(self.repo, proposal.number)
+        if pull_request.head(self.repo, proposal) != commit:
+            raise RefusedError(
+                f"{proposal.url} was changed while the gate looked at it",
+                hint="see who pushed to it, and run the same command again",
+                code="ZH012",
+            )
+        merged = pull_request.merge(self.repo, proposal.number)
+        # Nothing pins a merge to a commit, and main may have moved without a conflict: look, then tag.
+        found = hub.download(self.repo, merged, self.fresh_folder())
+        read_back(self.staged.folder, found, f"{self.repo} at the merge commit {merged[:12]}")
+        return merged
 
     def _proposed(self, plan: ReleasePlan) -> PullRequest | None:
-        """The open pull request of an earlier run with this very release; its evidence is taken over."""
-        for one in pull_request.proposed(self.repo, plan.message):
+        """The open pull request of an earlier run with this very release; its evidence is taken over.
+
+        Anybody may open one of that title: of a stranger's nothing is taken over, and nothing merged.
+        """
+        found = pull_request.proposed(self.repo, plan.message)
+        ours = pull_request.account() if found else ""
+        for one in found:
+            if not ours or one.author != ours:
+                continue
             if self.adopt_from(hub.Remote(exists=True), one.revision):
                 return one
             raise RefusedError(

@@ -1,6 +1,7 @@
 """The versioned JSON form of a report; every other format could be made from it."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from zoo.report import (
     Skipped,
 )
 
+_CODE = re.compile(r"Z[A-Z]\d{3}")
 _KINDS: Mapping[str, type[Outcome]] = {
     "passed": Passed,
     "flagged": Flagged,
@@ -58,7 +60,7 @@ def from_document(document: Mapping[str, Any]) -> Report:
             f"not a zoo report of format {REPORT_FORMAT}", hint="zoo validate … --output report.json"
         )
     try:
-        return Report(
+        report = Report(
             subject=document["subject"],
             digest=document["digest"],
             environment=dict(document["environment"]),
@@ -75,6 +77,51 @@ def from_document(document: Mapping[str, Any]) -> Report:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpecError(f"the report is damaged: {type(error).__name__} at {error}") from None
+    if not _well_typed(report):
+        raise SpecError("the report is damaged: a value is of another kind than it should be")
+    return report
+
+
+def _well_typed(report: Report) -> bool:
+    """Whether what a stranger wrote is what every renderer relies on."""
+    texts = [report.subject, report.digest]
+    texts += [
+        part for pairs in (report.environment, report.allowed_skips) for one in pairs.items() for part in one
+    ]
+    for result in report.results:
+        if not (_CODE.fullmatch(str(result.code)) and _real(result.seconds)):
+            return False
+        texts.append(result.title)
+        match result.outcome:
+            case Flagged(findings=findings, measured=measured):
+                if not findings or not _measurements(measured):
+                    return False
+                for one in findings:
+                    texts += [one.message, one.fix]
+                    if place := one.location:
+                        texts += [place.file, place.pointer]
+                        if not (place.line is None or isinstance(place.line, int)):
+                            return False
+            case Passed(measured=measured):
+                if not _measurements(measured):
+                    return False
+            case Skipped(reason=reason, hint=hint):
+                texts += [reason, hint]
+            case NotApplicable(reason=reason):
+                texts.append(reason)
+            case Crashed(error=error, traceback=traceback):
+                texts += [error, traceback]
+    return all(isinstance(text, str) for text in texts)
+
+
+def _measurements(found: object) -> bool:
+    return isinstance(found, Mapping) and all(
+        isinstance(name, str) and (_real(value) or isinstance(value, str)) for name, value in found.items()
+    )
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def _result(result: Result) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def verdict(report: Report) -> str:
     if unchecked:
         parts.append(f"NOT CHECKED: {_codes(unchecked)}")
     if allowed:
-        parts.append(f"not checked, as zoo.yaml allows: {_codes(allowed)}")
+        parts.append(f"not checked, as is allowed: {_codes(allowed)}")
     return f"{headline(report)}: {'; '.join(parts)}"
 
 

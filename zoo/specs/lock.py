@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from zoo.specs.comparison import Comparison
 
 INVENTED = "invented"  # among a training's settings: how its data were made, where they were
+Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -110,10 +111,10 @@ class BehaviourRecord(_Closed):
 
     status: Literal["unverified", "measured"] = "unverified"
     data_sha256: Sha256 | None = None
-    samples: int = 0
-    agreement: dict[str, float] = {}
-    accuracy: dict[str, float] = {}
-    trivial: float | None = None
+    samples: Annotated[int, Field(ge=0)] = 0
+    agreement: dict[str, Share] = {}
+    accuracy: dict[str, Share] = {}
+    trivial: Share | None = None
     comparison: Comparison | None = None
 
     @property
@@ -124,7 +125,8 @@ class BehaviourRecord(_Closed):
     @property
     def own_accuracy(self) -> float | None:
         """Accuracy of the release itself on held-out samples; None when nobody measured it."""
-        return self.accuracy[self.own_column] if self.samples and self.own_column else None
+        measured = self.status == "measured" and self.samples > 0 and self.own_column
+        return self.accuracy[self.own_column] if measured else None
 
 
 class ExampleRecord(_Closed):
