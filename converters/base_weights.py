@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHARDS, CONFIG = "model*.safetensors", "config.json"
 MAX_CONFIG = 1 << 20
 BLOCK_BYTES = 32 << 20  # of one block of rows in float32, for those who read in blocks
+_SCALES = ("_scale", "_scale_inv")  # what multiplies 8-bit weights, as an ending of their name
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
@@ -159,8 +160,10 @@ class BaseWeights:
 
     def _place(self, name: str) -> tuple[Shard, TensorInfo]:
         found = self.places.get(name)
-        if found is None or found[1].dtype not in _DTYPES:
-            what = "holds no tensor" if found is None else f"stores as {found[1].dtype} the tensor"
+        scaled = any(f"{name}{ending}" in self.places for ending in _SCALES)
+        if found is None or found[1].dtype not in _DTYPES or scaled:
+            how = " with a scale" if scaled else ""
+            what = "holds no tensor" if found is None else f"stores as {found[1].dtype}{how} the tensor"
             raise RefusedError(
                 f"{self.id} {what} {name[:200]!r}",
                 code="ZV050",

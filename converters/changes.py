@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.converters.alignment import AlignedPair
 from zoo.converters.fold import Folded
 from zoo.converters.keys import PREFIX
-from zoo.converters.rank import A, B, grow, rank_of
+from zoo.converters.rank import A, B, check_growth, grow, rank_of
 from zoo.converters.safe_lora import Factors, Projection, document, effects, measure, project
 from zoo.converters.truncate import Cut, truncate
 from zoo.errors import UsageError
@@ -74,6 +74,20 @@ class Changes:
             cut=Cut.parse(truncate) if truncate else None,
             grow=grow,
         )
+
+    def check(self, rank: int) -> None:
+        """What can be known before anything is folded.
+
+        Args:
+            rank: of the folded weights.
+
+        Raises:
+            UsageError: a rank that is not lower, or not higher, than that.
+        """
+        if self.cut:
+            self.cut.check(rank)
+        if self.grow and not (self.cut and self.cut.energy):
+            check_growth(self.cut.rank if self.cut and self.cut.rank else rank, self.grow)
 
     def lines(self) -> list[str]:
         """What will be done, for the plan."""

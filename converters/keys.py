@@ -24,6 +24,7 @@ class Part(enum.Enum):
     SINGULAR = "AdaLoRA singular values"
     LATENT = "LoRA-XS latent mapping"
     TOKENS = "trained token rows"
+    TRAINING = "what acts in training only"
     OTHER = "a tensor outside every LoRA factor"
 
 
@@ -51,6 +52,8 @@ _FACTORS = {
     "lora_embedding_A": Part.EMBEDDING,
     "lora_embedding_B": Part.EMBEDDING,
     "trainable_tokens_delta": Part.TOKENS,
+    "lora_velora_embed": Part.TRAINING,  # peft 0.21.2, tuners/lora/variants.py: both variants' `forward`
+    "lora_monteclora_sampler": Part.TRAINING,
 }
 _BIASES = {Part.A: Part.BIAS_A, Part.B: Part.BIAS_B}
 _LATENT = "_lora_latent_mapping.weight"

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zoo.converters.base_weights import BaseWeights, open_base_weights
+from zoo.converters.modules import OUTERMOST
 from zoo.models import BaseModel
 
 if TYPE_CHECKING:
@@ -37,7 +38,15 @@ class ModuleWeights:
 
 
 def stored_name(name: str, base: BaseModel) -> str:
-    """The name under which the checkpoint holds a weight: a tied lm_head is the embedding's."""
-    if name == "lm_head.weight" and name not in base.tensors:
+    """The name under which the checkpoint holds a tensor of the loaded model.
+
+    It may leave out the outermost name (GPT-2's has `h.0`), and a tied lm_head is the embedding's.
+    """
+    if name in base.tensors:
+        return name
+    shorter = name.partition(".")[2]
+    if name.partition(".")[0] in OUTERMOST and shorter in base.tensors:
+        return shorter
+    if name == "lm_head.weight":
         return next((found for found in base.tensors if found.endswith("embed_tokens.weight")), name)
     return name

@@ -1,6 +1,6 @@
 """Which module of the base model each factor belongs to."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from zoo.converters.keys import Part
@@ -8,6 +8,7 @@ from zoo.converters.source import Source
 from zoo.errors import RefusedError
 from zoo.models import BaseModel
 
+OUTERMOST = ("model", "transformer", "gpt_neox")  # what transformers calls the inside of language models
 _FACTORS = (Part.A, Part.B, Part.LATENT, Part.DIAGONAL, Part.MAGNITUDE)
 
 
@@ -52,6 +53,7 @@ def adapted_modules(source: Source, base: BaseModel) -> tuple[list[ModuleTensors
         if path != written:
             renames.append(f"module {written} → {path}")
         modules.append(ModuleTensors(path=path, shape=shape, names=names))
+    once(module.path for module in modules)
     renames.extend(_spellings(source))
     return modules, renames
 
@@ -84,6 +86,19 @@ def broken(what: str) -> RefusedError:
     )
 
 
+def once(paths: Iterable[str]) -> None:
+    """Refuses two entries for one module, which a file can have under two spellings of its name.
+
+    Raises:
+        RefusedError: ZV016.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        if path in seen:
+            raise broken(f"two entries of the file are {path}")
+        seen.add(path)
+
+
 def find_module(written: str, base: BaseModel) -> tuple[str, tuple[int, int]]:
     """A module's path in the loaded model, and its shape.
 
@@ -98,7 +113,7 @@ def find_module(written: str, base: BaseModel) -> tuple[str, tuple[int, int]]:
     if written == "lm_head" and (hidden := base.config.get("hidden_size")):
         return written, (base.vocabulary, hidden)  # tied to the embedding: no tensor of its own on disk
     longer = [path for path in base.linears if path.endswith(f".{written}")]
-    shorter = [path for path in base.linears if written.endswith(f".{path}")]
+    shorter = [path for path in base.linears if _adds_outermost(written, path)]
     match longer, shorter:
         case [path], []:
             return path, base.linears[path]
@@ -110,6 +125,15 @@ def find_module(written: str, base: BaseModel) -> tuple[str, tuple[int, int]]:
                 code="ZV017",
                 hint="name the base model that the adapter was trained on with --base",
             )
+
+
+def _adds_outermost(written: str, path: str) -> bool:
+    """Whether a name is the checkpoint's with the loaded model's outermost name before it, and nothing else.
+
+    More before it, or one more where there is one already, is a module of another, larger model.
+    """
+    added = written.removesuffix(f".{path}")
+    return added in OUTERMOST and added != written and path.partition(".")[0] not in OUTERMOST
 
 
 def _spellings(source: Source) -> list[str]:

@@ -1,18 +1,58 @@
 """Makes the plan of a conversion from a checkpoint that was read and an invocation that was decided."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
 
 from zoo import embedded
 from zoo.converters.checkpoint import LoraCheckpoint
 from zoo.converters.fold import target_names
 from zoo.converters.plan import ConversionPlan
+from zoo.converters.readers import WITHOUT_ALPHA, legacy, peft
+from zoo.converters.readers.legacy import Boundary
 from zoo.converters.source import Source
 from zoo.converters.variants.approximation import Approximated
 from zoo.errors import BaseMissingError, NotFoundError, UsageError
 from zoo.models import BaseModel, resolve
 from zoo.prompts import Invocation
 from zoo.specs.document import check
-from zoo.specs.release import InvocationSpec, ReleaseSpec
+from zoo.specs.release import InvocationSpec, Position, ReleaseSpec
+
+
+class PlanOptions(TypedDict, total=False):
+    """What the user may say about a conversion; every key may be left out.
+
+    Attributes:
+        base: the base model; the one that the adapter names when left out.
+        invocation_text: what activates the result; left out for a source that has an invocation.
+        position: where it goes in a prompt; found out from the chat template when left out.
+        name: of the release; the layout's intrinsic name when left out.
+        version: semantic version; 0.1.0 when left out.
+        license: SPDX identifier, lower case; apache-2.0 when left out.
+        description: for people.
+        legacy_boundary: how the `alora` package's boundary is read; exclusive when left out.
+        initial: the adapter as it was before training, for inits that change the base weights.
+        also: further adapters of the same base, whose updates are added.
+        weights: of the source and each further adapter in the sum, such as `1,0.5`; all 1 when left out.
+        max_error: the relative error that is accepted of a module without an exact low-rank form.
+        alpha: of a format that does not store it.
+        extract: the rank of a full fine-tune's update; the source is then a model folder.
+    """
+
+    base: BaseModel | str
+    invocation_text: str
+    position: Position | None
+    name: str
+    version: str
+    license: str
+    description: str
+    legacy_boundary: Boundary
+    initial: Path | None
+    also: Sequence[Path]
+    weights: str
+    max_error: float | None
+    alpha: float | None
+    extract: int | None
 
 
 def resolve_base(source: Source, wanted: str, *, weights: bool = True) -> BaseModel:
@@ -58,6 +98,29 @@ def named_base(wanted: str) -> BaseModel:
     if not wanted:
         raise UsageError("a fine-tune does not say what it was tuned from", hint="name it with --base")
     return resolve(wanted)
+
+
+def refuse_unused(formats: Sequence[str], *, weights: str, alpha: float | None, initial: Path | None) -> None:
+    """What was said of a source that none of them has any use for is a mistake, not to be passed over.
+
+    Args:
+        formats: of the sources, as their checkpoints call them.
+        weights: of a sum of several.
+        alpha: of a format that does not store it.
+        initial: the adapter before training.
+
+    Raises:
+        UsageError: one of the three is given and cannot matter.
+    """
+    if weights and len(formats) < 2:
+        raise UsageError("--weights are of the adapters that --concat adds up", hint="leave it out")
+    if alpha is not None and not {*formats} & {*WITHOUT_ALPHA}:
+        raise UsageError(
+            f"--alpha is for formats that do not store it, and {', '.join(formats)} is none of them",
+            hint="leave it out; lora_alpha in its config is what counts",
+        )
+    if initial is not None and not {*formats} & {peft.NAME, legacy.NAME}:
+        raise UsageError("--initial is for LoRAs that PEFT saved", hint="leave it out")
 
 
 def summarise(

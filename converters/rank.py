@@ -20,6 +20,19 @@ def rank_of(weights: Mapping[str, "Tensor"]) -> int:
     return next(tensor.shape[0] for name, tensor in weights.items() if A in name)
 
 
+def check_growth(before: int, rank: int) -> None:
+    """Refuses a growth that is none.
+
+    Raises:
+        UsageError: `rank` is lower than the rank before.
+    """
+    if rank < before:
+        raise UsageError(
+            f"the weights have rank {before}: growing to {rank} would lose a part of them",
+            hint=f"give a rank of at least {before}",
+        )
+
+
 def grow(weights: Mapping[str, "Tensor"], rank: int, *, seed: int = 0) -> dict[str, "Tensor"]:
     """Weights of a higher rank that compute exactly the same update.
 
@@ -39,11 +52,7 @@ def grow(weights: Mapping[str, "Tensor"], rank: int, *, seed: int = 0) -> dict[s
     """
     import torch
 
-    if rank < rank_of(weights):
-        raise UsageError(
-            f"the weights have rank {rank_of(weights)}: growing to {rank} would lose a part of them",
-            hint=f"give a rank of at least {rank_of(weights)}",
-        )
+    check_growth(rank_of(weights), rank)
     grown: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if A in name:

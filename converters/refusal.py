@@ -44,14 +44,21 @@ def refuse(source: Source, base: BaseModel, *, initial: bool) -> None:
     Raises:
         RefusedError: with the rule's code.
     """
+    if found := refusal(source, initial=initial):
+        raise found
+    _refuse_residual(source, base)
+
+
+def refusal(source: Source, *, initial: bool) -> RefusedError | None:
+    """What the first rule that concerns the source says; None where none does, whatever the base."""
     hits = [(rule, what) for rule in RULES if (what := rule.found(source))]
     if initial:
         hits = [(rule, what) for rule, what in hits if rule.code not in ("ZV006", "ZV013")]
     if not hits:
-        return _refuse_residual(source, base)
+        return None
     (rule, what), *others = hits
     also = f" (and {', '.join(other.code for other, _ in others)})" if others else ""
-    raise RefusedError(
+    return RefusedError(
         f"{source.folder.name} cannot become an aLoRA: it {what}{also}", code=rule.code, hint=rule.hint
     )
 

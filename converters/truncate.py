@@ -48,6 +48,18 @@ class Cut:
             )
         return cls(energy=share)
 
+    def check(self, rank: int) -> None:
+        """Refuses to keep more than there is.
+
+        Raises:
+            UsageError: the weights have a lower rank than is asked for.
+        """
+        if self.rank is not None and self.rank > rank:
+            raise UsageError(
+                f"the weights have rank {rank}: there is nothing to truncate to {self.rank}",
+                hint="leave --truncate out, or grow the rank with --grow",
+            )
+
     def kept(self, form: Canonical) -> int:
         """How many singular values of this update to keep."""
         if self.rank is not None:
@@ -94,11 +106,7 @@ def truncate(weights: Mapping[str, "Tensor"], cut: Cut) -> Truncation:
     Raises:
         UsageError: the cut asks for a higher rank than the weights have.
     """
-    if cut.rank is not None and cut.rank > rank_of(weights):
-        raise UsageError(
-            f"the weights have rank {rank_of(weights)}: there is nothing to truncate to {cut.rank}",
-            hint="leave --truncate out, or grow the rank with --grow",
-        )
+    cut.check(rank_of(weights))
     modules = {name.partition(A)[0]: name for name in weights if A in name}
     forms = {path: canonical(weights[a], weights[a.replace(A, B)]) for path, a in modules.items()}
     ranks = {path: cut.kept(form) for path, form in forms.items()}

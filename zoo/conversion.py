@@ -7,11 +7,11 @@ Behavioural, with data: distil the original LoRA into the folded weights, and me
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo.adapter import IO_NAME
 from zoo.converters.base_weights import StreamedBase, streamed
@@ -21,21 +21,21 @@ from zoo.converters.concat import concat, parse_weights
 from zoo.converters.fold import Folded, fold
 from zoo.converters.invocation import decide
 from zoo.converters.plan import ConversionPlan
-from zoo.converters.planning import named_base, resolve_base, summarise
+from zoo.converters.planning import PlanOptions, named_base, refuse_unused, resolve_base, summarise
 from zoo.converters.rank import rank_of
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.readers.extract import extract
 from zoo.converters.readers.legacy import Boundary
 from zoo.converters.release_folder import write_release
 from zoo.converters.source import Source
-from zoo.errors import NotFoundError, UsageError
+from zoo.errors import UsageError
 from zoo.evaluation.lines import behaviour_lines
 from zoo.models import BaseModel, Dtype, resolve
 from zoo.progress import Progress, silent
 from zoo.prompts import Prompter
 from zoo.specs.lock import BehaviourRecord, ChangeRecord, ConversionRecord
-from zoo.specs.release import Position
 from zoo.staging import check_target, staged_folder
+from zoo.training.asked import AUTO, check_asked
 from zoo.training.distil_settings import DistilSettings
 from zoo.training.invention.record import invented_lines
 from zoo.training.work import claimed_work
@@ -48,44 +48,7 @@ if TYPE_CHECKING:
     from zoo.training.invention.invention import InventionSettings
     from zoo.training.invention.samples import SampleRequests
 
-AUTO = "auto"  # in the place of a data file: data are made
 NEXT_UNVERIFIED = "zoo convert … --recover DATA.jsonl   (distil and measure), then zoo validate {folder}"
-
-
-class PlanOptions(TypedDict, total=False):
-    """What the user may say about a conversion; every key may be left out.
-
-    Attributes:
-        base: the base model; the one that the adapter names when left out.
-        invocation_text: what activates the result; left out for a source that has an invocation.
-        position: where it goes in a prompt; found out from the chat template when left out.
-        name: of the release; the layout's intrinsic name when left out.
-        version: semantic version; 0.1.0 when left out.
-        license: SPDX identifier, lower case; apache-2.0 when left out.
-        description: for people.
-        legacy_boundary: how the `alora` package's boundary is read; exclusive when left out.
-        initial: the adapter as it was before training, for inits that change the base weights.
-        also: further adapters of the same base, whose updates are added.
-        weights: of the source and each further adapter in the sum, such as `1,0.5`; all 1 when left out.
-        max_error: the relative error that is accepted of a module without an exact low-rank form.
-        alpha: of a format that does not store it.
-        extract: the rank of a full fine-tune's update; the source is then a model folder.
-    """
-
-    base: BaseModel | str
-    invocation_text: str
-    position: Position | None
-    name: str
-    version: str
-    license: str
-    description: str
-    legacy_boundary: Boundary
-    initial: Path | None
-    also: Sequence[Path]
-    weights: str
-    max_error: float | None
-    alpha: float | None
-    extract: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +121,12 @@ def plan_conversion(source: Path | str, **options: Unpack[PlanOptions]) -> Conve
     else:
         base = wanted if isinstance(wanted, BaseModel) else named_base(wanted)
         checkpoint = extract(Path(source), base, rank=rank)
-    if further := options.get("also", ()):
-        others = [read_checkpoint(Source.open(Path(other)), base, reading) for other in further]
+    others = [read_checkpoint(Source.open(Path(other)), base, reading) for other in options.get("also", ())]
+    refuse_unused(
+        [one.format for one in (checkpoint, *others)],
+        weights=options.get("weights", ""), alpha=options.get("alpha"), initial=options.get("initial"),
+    )  # fmt: skip
+    if others:
         weights = parse_weights(options.get("weights", ""), 1 + len(others))
         checkpoint = concat([checkpoint, *others], weights)
     invocation, notes = decide(
@@ -242,14 +209,13 @@ def apply(
     """Carries a plan out; see `convert` for the arguments.
 
     Raises:
-        NotFoundError: there is no such data file.
-        UsageError: `out` is not empty, or `recover` is given for a source that is an aLoRA already.
+        UsageError: `out` is not empty.
+        ZooError: see `check_recovery`.
         RefusedError: ZV021, a fold is not exact.
     """
     target = Path(out)
     check_target(target)
-    if recover:
-        _check_recoverable(plan, recover)
+    check_recovery(plan, recover, settings=settings, contract=contract, requests=requests)
     samples = _samples(plan, requests) if str(recover) == AUTO else None
     if recover and isinstance(plan.base, StreamedBase):  # running it takes all of its weights
         plan = replace(plan, base=resolve(plan.base.id, revision=plan.base.revision))
@@ -276,14 +242,29 @@ def apply(
         return _release(target, plan, folded, contract, recovery)
 
 
-def _check_recoverable(plan: ConversionPlan, recover: Path | str) -> None:
-    if plan.checkpoint.invocation:
+def check_recovery(
+    plan: ConversionPlan,
+    recover: Path | str | None,
+    *,
+    settings: DistilSettings | None = None,
+    contract: "Contract | None" = None,
+    requests: Path | None = None,
+) -> None:
+    """Looks whether a recovery could begin; the arguments are those of `convert`.
+
+    Raises:
+        UsageError: the source is an aLoRA already.
+        ZooError: see `check_asked` and `SampleRequests`.
+    """
+    if recover and plan.checkpoint.invocation:
         raise UsageError(
             f"{plan.checkpoint.folder.name} is an aLoRA already: there is no LoRA teacher to recover",
-            hint="leave --recover out; zoo train continues an aLoRA on data",
+            hint="leave --recover out",
         )
-    if str(recover) != AUTO and not Path(recover).is_file():
-        raise NotFoundError(f"{recover} does not exist", hint="give a JSONL file of messages and answers")
+    check_asked(recover, evaluation=settings.data.eval_data if settings else None, requests=requests,
+                values=contract is not None)  # fmt: skip
+    if str(recover) == AUTO:
+        _samples(plan, requests)
 
 
 def _reached(source: Source, wanted: str) -> BaseModel:

@@ -15,7 +15,8 @@ from zoo.converters.planning import resolve_base
 from zoo.converters.rank import A, B
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.source import Source
-from zoo.errors import UsageError
+from zoo.converters.tensors import finite
+from zoo.errors import RefusedError, UsageError
 from zoo.layouts import CONFIG_NAME
 from zoo.models import BaseModel
 from zoo.progress import Progress, silent
@@ -90,6 +91,9 @@ class NormalForm:
 
         Args:
             dtype: as torch spells it, such as `bfloat16`.
+
+        Raises:
+            RefusedError: ZV021, a factor has values beyond what the dtype can hold.
         """
         import torch
 
@@ -98,6 +102,13 @@ class NormalForm:
         if dtype == self.folded.dtype:
             return self, 0.0
         made = {name: tensor.to(getattr(torch, dtype)) for name, tensor in self.folded.weights.items()}
+        beyond = next((name for name, tensor in made.items() if not finite(tensor)), "")
+        if beyond:
+            raise RefusedError(
+                f"{beyond[:200]} has values that {dtype} cannot hold",
+                code="ZV021",
+                hint="--dtype bfloat16 or float32, whose range is wider",
+            )
         worst = 0.0
         with one_thread():
             for name in (name for name in made if A in name):

@@ -1,35 +1,22 @@
 """An adapter as torchtune's own checkpoint: its module names, and query and key rows in its rotary order.
 
 torchtune has no aLoRA: what is written here acts on every token.
-Source: pytorch/torchtune 0.6.1, models/convert_weights.py (`hf_to_tune`, `tune_to_peft_adapter_weights`),
-models/qwen2/_convert_weights.py, models/gemma2/_convert_weights.py; its checkpointer loads `weights_only`.
+Source: see `zoo.converters.torchtune_names`; torchtune's checkpointer loads `weights_only`.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.converters.exporters.architectures import heads_of, paired_rows
 from zoo.converters.exporters.normal_form import NormalForm
+from zoo.converters.torchtune_names import MODULES, REORDERED, to_torchtune
 from zoo.errors import RefusedError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS, CONFIG = "adapter_model.pt", "adapter_config.json"
-# by `model_type` of config.json: whether its weights' query and key rows are reordered on the way in
-REORDERED = {"llama": True, "mistral": True, "gemma": True, "gemma2": True, "qwen2": False}
-MODULES = {
-    "self_attn.q_proj": "attn.q_proj",
-    "self_attn.k_proj": "attn.k_proj",
-    "self_attn.v_proj": "attn.v_proj",
-    "self_attn.o_proj": "attn.output_proj",
-    "mlp.gate_proj": "mlp.w1",
-    "mlp.down_proj": "mlp.w2",
-    "mlp.up_proj": "mlp.w3",
-}
-_IN_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 
 
 def write_torchtune(form: NormalForm, folder: Path) -> None:
@@ -45,12 +32,14 @@ def write_torchtune(form: NormalForm, folder: Path) -> None:
     """
     import torch
 
-    kind = form.base.config.get("model_type")
+    kind = str(form.base.config.get("model_type"))
     if kind not in REORDERED:
         raise _refused(f"the architecture {kind!r}", f"known are {', '.join(sorted(REORDERED))}")
     content: dict[str, Tensor] = {}
     for path, (a, b) in form.modules.items():
-        name = _name(path)
+        name = to_torchtune(path)
+        if name is None:
+            raise _refused(f"the module {path[:120]}", "adapt the linear layers of attention and MLP")
         content[f"{name}.lora_a.weight"] = a.contiguous().clone()
         content[f"{name}.lora_b.weight"] = _rows(b, path, form.base.config, reordered=REORDERED[kind])
     torch.save(content, folder / WEIGHTS)
@@ -62,15 +51,6 @@ def write_torchtune(form: NormalForm, folder: Path) -> None:
         "target_modules": list(form.folded.targets),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _name(path: str) -> str:
-    if path == "lm_head":
-        return "output"
-    found = _IN_LAYER.fullmatch(path)
-    if found is None or found[2] not in MODULES:
-        raise _refused(f"the module {path[:120]}", "adapt the linear layers of attention and MLP")
-    return f"layers.{found[1]}.{MODULES[found[2]]}"
 
 
 def _rows(b: "Tensor", path: str, config: Any, *, reordered: bool) -> "Tensor":
@@ -85,7 +65,11 @@ def _rows(b: "Tensor", path: str, config: Any, *, reordered: bool) -> "Tensor":
 def recipe_settings(form: NormalForm) -> dict[str, Any]:
     """What the model section of a torchtune recipe has to say for this checkpoint to load: keys as there."""
     adapted = {path.rpartition(".")[2] for path in form.modules}
-    attention = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "output_proj"}
+    attention = {
+        ours.rpartition(".")[2]: theirs.rpartition(".")[2]
+        for theirs, ours in MODULES
+        if theirs.startswith("attn.")
+    }
     return {
         "apply_lora_to_mlp": bool(adapted & {"gate_proj", "up_proj", "down_proj"}),
         "apply_lora_to_output": "lm_head" in adapted,

@@ -16,6 +16,7 @@ READERS = (  # in this order: the first that accepts reads it
     kohya.READER,
     fused.READER,
 )
+WITHOUT_ALPHA = (torchtune.NAME, fused.NAME, fused.LITGPT)  # formats whose weights do not say it
 _PLAIN = ReadOptions()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zoo.converters.base_weights import BaseWeights, open_base_weights
 from zoo.converters.checkpoint import LoraCheckpoint
 from zoo.converters.forms import Form
-from zoo.converters.modules import broken
+from zoo.converters.modules import broken, find_module
 from zoo.converters.source import NO_CONFIG
 from zoo.converters.variants.approximation import Approximated, cut, lead
 from zoo.errors import NotFoundError, RefusedError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "full fine-tune"
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ def extract(source: Path, base: BaseModel, *, rank: int) -> LoraCheckpoint:
     dropped: list[tuple[str, float]] = []
     for name, delta, size in _differences(tuned, original):
         path = name.removesuffix(".weight")
-        if path in base.linears:
+        if path in base.linears or path == "lm_head":
             turned = delta.T if base.turns(name) else delta
             form = cut(lead(turned, rank=rank), rank)
             modules[path] = Extracted(form=form, size=float(delta.norm()))
@@ -80,7 +81,7 @@ def extract(source: Path, base: BaseModel, *, rank: int) -> LoraCheckpoint:
         name=source.name,
         config=NO_CONFIG,
         modules={path: partial(_form, found) for path, found in sorted(modules.items())},
-        shapes={path: base.linears[path] for path in modules},
+        shapes={path: find_module(path, base)[1] for path in modules},
         digests={path.name: sha256_file(path) for path in sorted(source.glob("model*.safetensors"))},
         notes=(
             f"weights less the base's → rank {rank} of each of {len(modules)} modules: relative error "
@@ -119,14 +120,26 @@ def _differences(tuned: BaseWeights, original: BaseWeights) -> "Iterator[tuple[s
     """Every weight that differs: its name, the difference in float64, and the norm of the base's."""
     import torch
 
-    for name in sorted({*tuned.places} & {*original.places}):
-        after, before = tuned.tensor(name), original.tensor(name)
+    for name in sorted({*tuned.places} | {*original.places}):
+        after, before = tuned.tensor(_untied(name, tuned)), original.tensor(_untied(name, original))
         coarser = after.dtype if after.element_size() <= before.element_size() else before.dtype
         if torch.equal(after.to(coarser), before.to(coarser)):
             continue
         if not after.isfinite().all():
             raise broken(f"{name} of the fine-tune holds values that are not finite")
         yield name, after.double() - before.double(), float(before.double().norm())
+
+
+def _untied(name: str, weights: BaseWeights) -> str:
+    """A weight's name where it is stored: of an output embedding that is tied, the input embedding's.
+
+    Raises:
+        RefusedError: ZV050, by `BaseWeights.tensor`, of what is found in neither place.
+    """
+    if name in weights.places:
+        return name
+    tied = [found for found in weights.places if found.endswith(_EMBEDDINGS)]
+    return tied[0] if len(tied) == 1 else name
 
 
 def _lost(dropped: list[tuple[str, float]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions
 from zoo.converters.forms import Form, LowRank
-from zoo.converters.modules import broken, find_module
+from zoo.converters.modules import broken, find_module, once
 from zoo.converters.readers.pairs import (
     Factor,
     assemble,
@@ -28,7 +28,7 @@ from zoo.converters.source import Source
 from zoo.errors import RefusedError
 from zoo.models import BaseModel
 
-NAME = "loralib"
+NAME, LITGPT = "loralib", "litgpt"
 _ENDINGS = {".lora_A.weight": "A", ".lora_B.weight": "B", ".lora_A": "A", ".lora_B": "B"}
 _LITGPT = {
     "attn.proj": "self_attn.o_proj",
@@ -79,14 +79,15 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     for written, parts in modules.items():
         complete(written, parts, "A", "B")
         a, b = Factor(source=source, name=parts["A"]), Factor(source=source, name=parts["B"])
-        scale = scale_of(alpha, b.shape[1], "litgpt" if litgpt else NAME)
+        scale = scale_of(alpha, b.shape[1], LITGPT if litgpt else NAME)
         found = _split(written, a, b, base, said) if litgpt else _whole(written, a, b, base)
+        once([*found, *(path for path in found if path in shapes)])
         for path, (shape, down, up) in found.items():
             loaders[path] = _joined(path, shape, list(zip(down, up, strict=True)), scale)
             shapes[path], places[written] = shape, path
     return assemble(
         source,
-        "litgpt" if litgpt else NAME,
+        LITGPT if litgpt else NAME,
         loaders,
         shapes,
         notes=[f"alpha {alpha:g} / rank → folded into lora_B; fused factors → one pair each"],

@@ -57,6 +57,7 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
             hint="give an adapter that convert_lora_to_gguf.py or zoo export wrote",
         )
     found, alpha = architecture(base.config), _alpha(file)
+    _same_architecture(file, found.name, base)
     modules, others = grouped(file.shapes, _ENDINGS)
     no_others(others)
     paths = _paths(base)
@@ -95,6 +96,17 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
 
 
 READER = Reader(name=NAME, accepts=accepts, read=read)
+
+
+def _same_architecture(file: GgufFile, name: str, base: BaseModel) -> None:
+    """Two architectures can have the same names and shapes, and their rows in another order."""
+    stated = file.value("general.architecture")
+    if stated not in (None, name):
+        raise RefusedError(
+            f"{file.path.name} is for llama.cpp's {str(stated)[:40]}, and the base {base.id} is a {name}",
+            code="ZV017",
+            hint="name the base model that the adapter was trained on with --base",
+        )
 
 
 def _alpha(file: GgufFile) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions
 from zoo.converters.forms import Form, LowRank
 from zoo.converters.module_weights import ModuleWeights
-from zoo.converters.modules import broken, find_module
+from zoo.converters.modules import broken, find_module, once
 from zoo.converters.readers.pairs import Factor, assemble, complete, grouped, no_others, pair, renamed
 from zoo.converters.source import Source
 from zoo.converters.variants.approximation import Dense, approximated_modules
@@ -69,9 +69,8 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
             dense[path] = partial(_decomposed, source, parts["dora_scale"], load, weight, shape)
         else:
             exact[path] = load
-        if path in shapes:
-            raise broken(f"two entries of the file are {path}")
         shapes[path], places[written] = shape, path
+    once(places.values())
     if dense:
         what = "is a DoRA, whose magnitudes rescale the base weight's columns"
         exact |= approximated_modules(source.name, what, dense, max_error=options.max_error, code="ZV008")
@@ -107,7 +106,7 @@ def _product(
     parts: Mapping[str, str],
     weight: "Callable[[], Tensor]",
 ) -> Form:
-    tensors = {part: source.file.load(name) for part, name in parts.items()}
+    tensors = {part: source.file.load(parts[part]) for part in parts if part not in ("alpha", "dora_scale")}
     for part, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise broken(f"{parts[part]} holds values that are not finite")
@@ -124,7 +123,9 @@ def _product(
         widest=shape,
         weight=weight,
     )
-    return loha(stored) if any(part in parts for part in _LOHA) else lokr(stored)
+    form = loha(stored) if any(part in parts for part in _LOHA) else lokr(stored)
+    stored.all_taken()
+    return form
 
 
 def _alpha(source: Source, parts: Mapping[str, str], rank: int) -> float:

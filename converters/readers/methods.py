@@ -14,8 +14,8 @@ from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions
 from zoo.converters.forms import Form, remembered
 from zoo.converters.keys import PREFIX
 from zoo.converters.leftovers import dropped_copies
-from zoo.converters.module_weights import ModuleWeights
-from zoo.converters.modules import broken, find_module, missing_targets
+from zoo.converters.module_weights import ModuleWeights, stored_name
+from zoo.converters.modules import broken, find_module, missing_targets, once
 from zoo.converters.patterns import resolve_patterns
 from zoo.converters.refusal import refuse
 from zoo.converters.source import Source
@@ -170,6 +170,7 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     grouped, shared, others = _group(source, method)
     dropped = dropped_copies(source, base, others)
     places = {written: find_module(written, base) for written in sorted(grouped)}
+    once(path for path, _ in places.values())
     loaders = _storeds(source, base, method, grouped, shared, places)
     modules = _modules(source, method, loaders, options)
     exact = "best plain factors within --max-error" if method.dense else "plain factors, exact"
@@ -283,7 +284,7 @@ def _storeds(
                 alpha=alphas[path],
                 widest=widest,
                 weight=partial(weights.load, path),
-                has_bias=f"{path}.bias" in base.tensors,
+                has_bias=stored_name(f"{path}.bias", base) in base.tensors,
             )
 
         return load
@@ -307,7 +308,13 @@ def _finite(source: Source, name: str) -> "Tensor":
 
 
 def _building(build: Callable[[Stored], Made], load: Callable[[], Stored]) -> Callable[[], Made]:
-    return lambda: build(load())
+    def built() -> Made:
+        stored = load()
+        made = build(stored)
+        stored.all_taken()
+        return made
+
+    return built
 
 
 def _warnings(source: Source, method: Method, shared: Mapping[str, str]) -> list[str]:

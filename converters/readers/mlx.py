@@ -12,7 +12,7 @@ from typing import Any
 from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions
 from zoo.converters.forms import Form
 from zoo.converters.module_weights import ModuleWeights
-from zoo.converters.modules import broken, find_module
+from zoo.converters.modules import broken, find_module, once
 from zoo.converters.readers.pairs import Factor, assemble, complete, grouped, no_others, pair, renamed
 from zoo.converters.source import Source
 from zoo.converters.variants.approximation import Dense, approximated_modules
@@ -63,11 +63,13 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
             doras[path] = partial(_decomposed, load, magnitude, weight)
         else:
             plain[path] = load
+    once(places.values())
     if doras:
         what = "is a DoRA, whose magnitudes rescale the base weight"
         name = source.folder.name
         plain |= approximated_modules(name, what, doras, max_error=options.max_error, code="ZV008")
-    scale = source.document["lora_parameters"]
+    said = source.document.get("lora_parameters")
+    scale = said if isinstance(said, dict) else {}
     return assemble(
         source,
         NAME,

@@ -189,6 +189,9 @@ def _check(module: ModuleTensors, source: Source, weights: ModuleWeights, rank: 
         "plain": (out, columns) == module.shape and inner == rank,
         **_variants(source.config, module, rows, columns, out, inner),
     }
+    variants = [part.value for part in (Part.LATENT, Part.DIAGONAL, Part.MAGNITUDE) if part in shapes]
+    if len(variants) > 1:
+        raise broken(f"{module.path} has {' and '.join(variants)}")
     for kind, part, shape in (
         ("LoRA-XS", Part.LATENT, (rank, rank)),
         ("KaSA", Part.DIAGONAL, (rank,)),
@@ -278,6 +281,9 @@ def _notes(source: Source, plans: Mapping[str, _Stored], before: Source | None) 
 
 def _lost(source: Source, dropped: Sequence[str]) -> list[str]:
     lines = [f"tensor {name}: a copy of the base model's own weight" for name in dropped]
+    training = [name for name, key in source.keys.items() if key.part is Part.TRAINING]
+    if training:
+        lines.append(f"{len(training)} tensors that act in training only, such as {training[0][:200]}")
     extra = source.config.model_extra or {}
     unknown = [key for key in source.config.unknown_keys if extra[key] and key not in SILENT_KEYS]
     lines.extend(f"config key {key[:100]}" for key in unknown)

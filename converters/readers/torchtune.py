@@ -11,7 +11,7 @@ from functools import partial
 
 from zoo.converters.checkpoint import LoraCheckpoint, Reader, ReadOptions
 from zoo.converters.forms import Form
-from zoo.converters.modules import find_module
+from zoo.converters.modules import find_module, once
 from zoo.converters.readers.pairs import (
     Factor,
     assemble,
@@ -24,22 +24,12 @@ from zoo.converters.readers.pairs import (
     unpaired,
 )
 from zoo.converters.source import Source
+from zoo.converters.torchtune_names import REORDERED, to_transformers
 from zoo.errors import RefusedError
 from zoo.models import BaseModel
 
 NAME = "torchtune"
 _ENDINGS = {".lora_a.weight": "lora_a", ".lora_b.weight": "lora_b", ".magnitude": "magnitude"}
-_MODULES = {
-    "attn.q_proj": "self_attn.q_proj",
-    "attn.k_proj": "self_attn.k_proj",
-    "attn.v_proj": "self_attn.v_proj",
-    "attn.output_proj": "self_attn.o_proj",
-    "mlp.w1": "mlp.gate_proj",
-    "mlp.w2": "mlp.down_proj",
-    "mlp.w3": "mlp.up_proj",
-}
-_PERMUTED = ("llama", "mistral", "gemma")
-_KEPT = ("qwen2", "qwen3")
 
 
 def accepts(source: Source) -> bool:
@@ -57,7 +47,8 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     modules, others = grouped(source.file.shapes, _ENDINGS)
     no_others(others)
     permuted = _permutes(base)
-    alpha = source.config.lora_alpha if "lora_alpha" in source.config.model_fields_set else options.alpha
+    stored = source.config.lora_alpha if "lora_alpha" in source.config.model_fields_set else None
+    alpha = stored if options.alpha is None else options.alpha
     loaders: dict[str, Callable[[], Form]] = {}
     shapes, places = {}, {}
     for written, parts in modules.items():
@@ -68,13 +59,14 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
                 hint="merge it there, and convert the merged model with --extract RANK",
             )
         complete(written, parts, "lora_a", "lora_b")
-        path, shape = find_module(_path(written), base)
+        path, shape = find_module(to_transformers(written) or written, base)
         heads = _heads(path, base) if permuted else 0
         order = partial(unpaired, heads=heads) if heads else None
         a = Factor(source=source, name=parts["lora_a"])
         b = Factor(source=source, name=parts["lora_b"], order=order)
         loaders[path] = pair(path, shape, a, b, scale_of(alpha, a.shape[0], NAME))
         shapes[path], places[written] = shape, path
+    once(places.values())
     notes = ["alpha / rank → folded into lora_B"]
     if permuted:
         notes.append("rows of lora_B of q and k → from rotary pairs to Hugging Face's halves")
@@ -84,21 +76,10 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
 READER = Reader(name=NAME, accepts=accepts, read=read)
 
 
-def _path(written: str) -> str:
-    if written == "output":
-        return "lm_head"
-    start, _, layer = written.partition("layers.")
-    number, _, module = layer.partition(".")
-    known = _MODULES.get(module)
-    return f"model.layers.{number}.{known}" if not start and known else written
-
-
 def _permutes(base: BaseModel) -> bool:
     kind = str(base.config.get("model_type", ""))
-    if kind in _KEPT:
-        return False
-    if kind in _PERMUTED:
-        return True
+    if kind in REORDERED:
+        return REORDERED[kind]
     raise RefusedError(
         f"zoo does not know the order of rows in which torchtune keeps a {kind[:40]} model",
         code="ZV025",

@@ -245,7 +245,7 @@ class Masked:
 def hira(stored: Stored) -> Dense:
     """HiRA's form."""
     out, wide = stored.shape
-    a = stored.take("hira_A", stored.rank, wide)
+    a = stored.take("hira_A", None, wide)  # PEFT 0.21.2 saves other ranks than its rank_pattern says
     return Masked(a=a, b=stored.take("hira_B", out, a.shape[0]), weight=stored.weight)
 
 

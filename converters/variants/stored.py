@@ -1,7 +1,7 @@
 """One module's tensors of a PEFT method other than LoRA, with the settings that decide what they compute."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zoo.converters.modules import broken
@@ -24,6 +24,7 @@ class Stored:
         widest: `(out_features, in_features)`, each the largest of any adapted module.
         weight: loads the base weight, float `[out, in]`.
         has_bias: whether the base module adds a bias.
+        taken: the parts that were taken so far.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Stored:
     widest: tuple[int, int]
     weight: "Callable[[], Tensor]"
     has_bias: bool = False
+    taken: set[str] = field(default_factory=set, compare=False)
 
     def take(self, part: str, *shape: int | None) -> "Tensor":
         """One tensor, whose shape must be `shape`; None stands for any size.
@@ -45,6 +47,7 @@ class Stored:
         tensor = self.tensors.get(part)
         if tensor is None:
             raise broken(f"{self.path} has no {part}")
+        self.taken.add(part)
         found = tuple(tensor.shape)
         if len(found) != len(shape) or any(
             w is not None and w != f for w, f in zip(shape, found, strict=True)
@@ -54,6 +57,15 @@ class Stored:
         if not tensor.is_floating_point() and "indices" not in part:
             raise broken(f"{self.path}.{part} holds {str(tensor.dtype).removeprefix('torch.')} values")
         return tensor
+
+    def all_taken(self) -> None:
+        """Refuses tensors that no part of the method's formula has used: they would be left out unsaid.
+
+        Raises:
+            RefusedError: ZV016, there are some.
+        """
+        if unused := sorted({*self.tensors} - self.taken):
+            raise broken(f"{self.path} has {unused[0]} beside {', '.join(sorted(self.taken))}")
 
     def agree(self, rank: int) -> int:
         """The rank that a tensor has, which must be the config's.

@@ -145,6 +145,24 @@ def test_what_is_not_installed_is_listed_or_required(
     assert "not installed: trl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"), [([], "is named"), (["--mellea-python", "/nowhere/python"], "/nowhere/python")]
+)
+def test_what_is_required_is_looked_for_before_anything_is_trained(
+    job: Job,
+    options: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(running, "run_arm", lambda *a, **k: ran.append(a))
+    command = ["bench", "train", job.data, "--invocation", INVOCATION_TEXT, "--base", job.base, "--quiet"]
+    assert run([*command, "--arms", "mellea", *options]) == 3
+    assert said in capsys.readouterr().err
+    assert not ran
+
+
 def test_a_failing_arm_says_why(job: Job, tmp_path: Path) -> None:
     broken = replace(job, base=str(tmp_path / "nowhere"))
     (folder := tmp_path / "zoo").mkdir()

@@ -1,34 +1,15 @@
 """Which adapters of a library changed since a commit."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.ci.conftest import git
 from tests.publishing.conftest import REPO, hub  # noqa: F401  # a fixture
 from zoo.ci.changed import changed_folders
 from zoo.ci.gate import Gate
 from zoo.cli import run as run_zoo
 from zoo.errors import UndecidedError, UsageError
-
-
-def git(folder: Path, *arguments: str) -> None:
-    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *settings, *arguments], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    """A repository of two adapters, committed and tagged `before`."""
-    root = tmp_path / "library"
-    for name in ("one", "two"):
-        (root / f"{name}_lora").mkdir(parents=True)
-        (root / f"{name}_lora" / "adapter_config.json").write_text("{}")
-    git(tmp_path, "init", "-q", str(root))
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "first")
-    git(root, "tag", "before")
-    return root
 
 
 def test_what_changed_since_a_commit(library: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.ci.conftest import git
 from tests.hub.server import HubServer
 from tests.publishing.conftest import REPO, hub  # noqa: F401  # a fixture
 from tests.releases import OUTCOMES, failed, report_on, skipped, write_release

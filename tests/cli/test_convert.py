@@ -131,6 +131,8 @@ def test_several_sources_are_one_release_only_when_added_up(
     code, _, complained = run(*sources, out, *options)
     assert (code, out.exists()) == (2, False)
     assert "--concat" in complained
+    code, _, complained = run(*sources, "--dry-run", *options)
+    assert (code, "not empty" in complained) == (2, True)
     code, said, _ = run(*sources, "--concat", "--dry-run", "--json", *options)
     assert (code, json.loads(said)["plan"]["ranks"]) == (0, [5])
     code, said, _ = run(*sources, out, "--concat", "--weights", "1,0.5", "--truncate", "2", *options)
@@ -148,6 +150,9 @@ def test_several_sources_are_one_release_only_when_added_up(
         (["--grow", "2"], "would lose"),
         (["--project-safe", "paper"], "before and after"),
         (["--aligned", "x"], "--project-safe"),
+        (["--weights", "0.5"], "--concat"),
+        (["--alpha", "16"], "formats that do not store it"),
+        (["--initial", "."], "--initial is"),
     ],
 )
 def test_changes_that_cannot_be_made(
@@ -159,6 +164,10 @@ def test_changes_that_cannot_be_made(
     )
     assert (code, out.exists()) == (2, False)
     assert word in complained
+    code, said, complained = run(
+        make_adapter("b"), "--dry-run", "--base", tiny_base.folder, "--invocation", WRITTEN, *options
+    )
+    assert (code, said, word in complained) == (2, "", True)
 
 
 def test_growing_and_safe_lora_are_in_the_lock(

@@ -63,6 +63,27 @@ def test_what_cannot_be_folded_is_described_and_the_reason_is_said(
     assert "no spectrum" in complained
 
 
+@pytest.mark.parametrize(
+    ("change", "code"), [({"init_lora_weights": "pissa"}, "ZV006"), ({"bias": "all"}, "ZV002")]
+)
+def test_what_a_config_alone_refuses_is_no_update_without_a_base_either(
+    change: dict[str, object], code: str, run: Run, make_adapter: Make
+) -> None:
+    """The factors of a PiSSA are most of the base weight: their spectrum is not the update's."""
+    folder = oracle.edit_config(make_adapter(), base_model_name_or_path="nobody/nothing", **change)
+    done, said, _ = run(folder, "--quiet", "--json")
+    assert (done, json.loads(said)["spectrum"]) == (0, {})
+    assert json.loads(said)["refusal"].startswith(code)
+
+
+def test_a_rank_that_the_factors_do_not_have_is_said_without_a_base(run: Run, make_adapter: Make) -> None:
+    """Its scale is alpha over a rank: over a wrong one every norm that is printed would be wrong."""
+    folder = oracle.edit_config(make_adapter(r=4), base_model_name_or_path="nobody/nothing", r=8)
+    done, said, complained = run(folder, "--quiet")
+    assert (done, said) == (1, "")
+    assert "ZV016" in complained
+
+
 def test_the_picture(run: Run, make_adapter: Make, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     code, _, _ = run(make_adapter(), "--plot", tmp_path / "p.png", "--quiet")
@@ -100,6 +121,8 @@ def test_alignment(run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path:
     ("arguments", "word"),
     [
         (["--aligned", "x"], "--safety"),
+        (["--safe-map", "4"], "--safety"),
+        (["--safe-modules", "0.4"], "--safety"),
         (["--safety"], "before and after"),
         (["--safety", "--aligned", "no/such/model", "--unaligned", "x"], "no base model"),
         (["--base", "nothing"], "no base model"),

@@ -77,7 +77,8 @@ def test_an_open_answer_is_decoded_greedily_with_the_adapter_on_every_new_token(
     for sample, answer in zip(samples, given, strict=True):
         ids = sample.prefix + sample.lead
         expected: list[int] = []
-        while len(expected) < len(sample.answer) and expected[-1:] != [sample.answer[-1]]:
+        # twice as long as the answer that is expected and a little more: a longer one may be right in parts
+        while len(expected) < 2 * len(sample.answer) + 8 and expected[-1:] != [sample.answer[-1]]:
             expected.append(int(full_logits(model, ids + tuple(expected), adapted=True)[-1].argmax()))
         assert answer == tuple(expected)
 

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from tests.conftest import INVOCATION_TEXT
 from tests.training.conftest import sample, task
@@ -337,3 +339,33 @@ def test_real_processes_are_killed_and_resumed_exactly(
 def test_what_a_process_raises_comes_back() -> None:
     with pytest.raises(TypeError, match="PathLike"):
         launch(os.fspath, 1, device="cpu")  # type: ignore[arg-type]  # no progress is a path
+
+
+@dataclass
+class Lost:
+    """What torch has of two processes, of which the second was lost; the first may have returned."""
+
+    said: Sequence[tuple[str, Any]]
+    processes: Sequence[Any] = tuple(SimpleNamespace(exitcode=code, kill=lambda: None) for code in (0, -6))
+
+    def start(self, run: Any, args: tuple[Any, ...], *_: Any, **__: Any) -> "Lost":
+        for what in self.said:
+            args[4][0].send(what)
+        return self
+
+    def join(self, *_: float) -> bool:
+        raise ProcessExitedException("lost", error_index=1, error_pid=0, exit_code=-6)
+
+
+def test_who_is_lost_when_all_is_done_has_done_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def launched(said: Sequence[tuple[str, Any]]) -> str:
+        spawn = sys.modules["torch.multiprocessing.spawn"]  # the attribute is a function of this name
+        monkeypatch.setattr(spawn, "start_processes", Lost(said).start)
+        found: str = launch(str, 2, device="cpu")
+        return found
+
+    assert launched([("result", "done")]) == "done"
+    with pytest.raises(UndecidedError, match="process 1 of 2 was killed by signal 6"):
+        launched([])
+    with pytest.raises(UsageError, match="told"):
+        launched([("error", UsageError("told", hint="")), ("result", "done")])

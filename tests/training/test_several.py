@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,43 @@ def test_finished_adapters_are_left_alone_and_the_rest_goes_on_exactly(
             weights(tmp_path / "out" / name), weights(tmp_path / "whole" / name), rtol=0, atol=0
         )
     assert not (tmp_path / ".out.training").exists()
+
+
+def test_a_folder_of_another_training_is_not_taken_for_finished(
+    tiny_base: BaseModel, write: Write, tmp_path: Path
+) -> None:
+    data = write(lines(12))
+    run_several(tiny_base, data, tmp_path / "out")
+    before = (tmp_path / "out" / "check" / "zoo.lock.json").read_bytes()
+    for changes, said in (
+        ({"settings": replace(SETTINGS, rank=SETTINGS.rank * 2)}, "another rank"),
+        ({"settings": replace(SETTINGS, recipe=replace(SETTINGS.recipe, steps=3))}, "another recipe"),
+        ({"invocation_text": "<|im_start|>the {adapter}\n"}, "another invocation"),
+    ):
+        with pytest.raises(UsageError, match=f"check is of a training with {said}") as caught:
+            run_several(tiny_base, data, tmp_path / "out", **changes)
+        assert caught.value.code == "ZD004"
+    assert (tmp_path / "out" / "check" / "zoo.lock.json").read_bytes() == before
+    assert run_several(tiny_base, data, tmp_path / "out").finished == list(NAMES)  # the control
+
+
+def test_an_adapter_without_samples_to_choose_the_best_step_by_is_named(
+    tiny_base: BaseModel, write: Write
+) -> None:
+    few = [one for one in lines(12) if one["adapter"] == "check" or one["group"] in ("g3", "g4")]
+    refused = 0
+    for seed in range(8):
+        settings = replace(SETTINGS, recipe=replace(SETTINGS.recipe, seed=seed))
+        how: dict[str, Any] = {"invocation_text": INVOCATION, "base": str(tiny_base.folder)}
+        with suppress(SpecError):
+            found = plan_several(write(few), NAMES, settings=settings, **how)
+            assert all(plan.parts.validation for plan in found.plans.values())
+            continue
+        refused += 1
+        with pytest.raises(SpecError, match=r"adapter 'system'|leaves nothing to train on") as caught:
+            plan_several(write(few), NAMES, settings=settings, **how)
+        assert caught.value.code == "ZD002"
+    assert refused
 
 
 def test_a_shared_a_is_one_for_the_library(tiny_base: BaseModel, write: Write, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from tests.conftest import INVOCATION_TEXT
-from tests.training.conftest import Write, task
+from tests.training.conftest import Write, sample, task
 from zoo.cli import run
 from zoo.errors import MissingExtraError, SpecError, UsageError, VerdictError
 from zoo.models import BaseModel, load_model
@@ -374,6 +374,32 @@ def test_a_recorded_training_is_repeated_bit_for_bit(
     assert "torch was 1.0" in said
     assert run(["train", str(write(task(13))), str(tmp_path / "fourth"), *repeat]) == 2
     assert "is not the data" in capsys.readouterr().err
+
+
+def test_a_repeat_wants_the_data_that_were_measured_on(
+    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They decide what is held out, so without them other weights would come out after the whole training."""
+    eval_data = write([sample(f"the context {n} answers question", "yes") for n in range(4)])
+    eval_data = eval_data.rename(tmp_path / "eval.jsonl")
+    data, first, again = write(task(12)), tmp_path / "first", str(tmp_path / "again")
+    settings = replace(SETTINGS, data=replace(SETTINGS.data, eval_data=eval_data))
+    run_training(tiny_base, data, first, settings=settings)
+    repeat = ["--repeat", str(first), "--base", str(tiny_base.folder), "--quiet"]
+    for options, said in (
+        ([], "give them with --eval-data"),
+        (["--eval-data", str(data)], "is not the data that"),
+    ):
+        assert run(["train", str(data), again, *repeat, *options]) == 2
+        assert said in capsys.readouterr().err
+        assert not Path(again).exists()
+    assert run(["train", str(data), again, *repeat, "--eval-data", str(eval_data)]) == 0
+    assert "bit for bit" in capsys.readouterr().out
+
+    run_training(tiny_base, data, tmp_path / "divided")
+    repeat[1] = str(tmp_path / "divided")
+    assert run(["train", str(data), str(tmp_path / "x"), *repeat, "--eval-data", str(eval_data)]) == 2
+    assert "leave --eval-data out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

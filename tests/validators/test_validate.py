@@ -137,6 +137,28 @@ def test_recording_changes_the_evidence_and_nothing_else(release: Path, tiny_bas
     assert to_document(from_document(to_document(report))) == to_document(report)
 
 
+def test_an_example_of_other_files_is_not_kept(release: Path, tiny_base: BaseModel) -> None:
+    """The card says of it that it was made with these very files."""
+    from zoo.specs.lock import ExampleRecord
+
+    made = ExampleRecord(request={"messages": []}, reply="a", result="a", prefix_tokens=1, suffix_tokens=1)
+    lock(lambda content: content.update(example=made.model_dump()))(release, tiny_base)
+
+    def recorded() -> object:
+        opened = Validation.open(release, Settings(base=str(tiny_base.folder)))
+        report = static_report(release, tiny_base)
+        content = json.loads((release / "zoo.lock.json").read_text())
+        if content["evidence"] is None:
+            content["evidence"] = to_document(report)
+            (release / "zoo.lock.json").write_text(json.dumps(content))
+        record(opened.context.repo, report)
+        return json.loads((release / "zoo.lock.json").read_text())["example"]
+
+    assert recorded() == made.model_dump()
+    (release / "NOTES.md").write_text("newer")
+    assert recorded() is None
+
+
 def test_a_folder_without_a_lock_cannot_record(release: Path, tiny_base: BaseModel) -> None:
     (release / "zoo.lock.json").unlink()
     opened = Validation.open(release, Settings(base=str(tiny_base.folder)))

@@ -1,6 +1,7 @@
 """A whole comparison: every arm in turn in a process of its own, then all adapters by one evaluator."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,18 +47,16 @@ def bench_training(
             f"a batch of {job.batch} cannot be run {job.micro_batch} at a time by every program",
             hint="--micro-batch must divide --batch",
         )
+    absent = {arm: why for arm in arms if (why := _absent(arm, mellea_python))}
+    for arm, why in absent.items() if required else ():  # before anything is trained
+        raise MissingExtraError(f"the arm {arm.name} cannot run here: {why}", hint=arm.install)
+    left_out = {arm.name: f"{why}; {arm.install}" for arm, why in absent.items()}
     plan = job.plan()
     job = replace(job, base=str(plan.base.folder))  # found once: the processes are given its folder
-    left_out: dict[str, str] = {}
     outcomes: list[tuple[Arm, Outcome]] = []
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as name:
         root = Path(name)
-        for arm in arms:
-            if why := _absent(arm, mellea_python):
-                if required:
-                    raise MissingExtraError(f"the arm {arm.name} cannot run here: {why}", hint=arm.install)
-                left_out[arm.name] = f"{why}; {arm.install}"
-                continue
+        for arm in (arm for arm in arms if arm not in absent):
             (folder := root / arm.name).mkdir()
             outcomes.append((arm, run_arm(arm, job, plan, folder, python=mellea_python, progress=progress)))
         progress("held-out samples", done=0, total=1)
@@ -69,7 +68,9 @@ def bench_training(
 
 def _absent(arm: Arm, mellea_python: str) -> str:
     if arm.name == "mellea":
-        return "" if mellea_python else "no environment of its own is named"
+        if not mellea_python:
+            return "no environment of its own is named"
+        return "" if shutil.which(mellea_python) else f"there is no program {mellea_python}"
     missing = arm.missing()
     return f"not installed: {missing}" if missing else ""
 

@@ -84,8 +84,13 @@ def _likeliest(
     return [options[max(range(len(options)), key=line.__getitem__)] for line in scores]
 
 
+def _longest(expected: Sequence[int]) -> int:
+    """How many tokens an answer may take for which these are expected."""
+    return 2 * len(expected) + 8
+
+
 def _greedy(store: PrefixStore, rows: Sequence[int], *, adapted: bool) -> list[tuple[int, ...]]:
-    # the expected answer's length bounds the work: what has not ended by then is wrong already
+    # a reply may be longer than what is expected, and right in parts; one that never ends is cut
     expected = [store.samples[row].answer for row in rows]
     given: list[tuple[int, ...]] = [()] * len(rows)
     going = [place for place, answer in enumerate(expected) if answer]
@@ -102,6 +107,6 @@ def _greedy(store: PrefixStore, rows: Sequence[int], *, adapted: bool) -> list[t
         going = [
             place
             for place in going
-            if given[place][-1] != expected[place][-1] and len(given[place]) < len(expected[place])
+            if given[place][-1] != expected[place][-1] and len(given[place]) < _longest(expected[place])
         ]
     return given

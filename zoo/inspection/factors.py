@@ -13,6 +13,7 @@ from zoo.converters.keys import Part
 from zoo.converters.modules import broken
 from zoo.converters.patterns import resolve_patterns
 from zoo.converters.readers import read_checkpoint
+from zoo.converters.refusal import refusal
 from zoo.converters.source import Source
 from zoo.errors import BaseMissingError, RefusedError, ZooError
 from zoo.models import BaseModel, resolve
@@ -93,7 +94,12 @@ def _folded(checkpoint: "LoraCheckpoint") -> dict[str, Load]:
 
 
 def _plain(source: Source) -> Factors:
-    """Factors of a plain LoRA by PEFT's names and scales alone, which need no base."""
+    """Factors of a plain LoRA by PEFT's names and scales alone, which need no base.
+
+    What is refused by its config is refused here too: a PiSSA's factors are no update of the base.
+    """
+    if found := refusal(source, initial=False):
+        return Factors(source=source, base=None, format="", modules={}, refusal=found)
     parts = {key.part for key in source.keys.values()}
     paired: dict[str, dict[Part, str]] = {}
     for name, key in source.keys.items():
@@ -115,6 +121,9 @@ def _plain(source: Source) -> Factors:
                 raise broken(f"{path} has one factor of two")
             root = math.sqrt(ranks[path]) if config.use_rslora else ranks[path]
             a, b = (source.file.load(names[part]) for part in (Part.A, Part.B))
+            if a.ndim != 2 or b.ndim != 2 or (a.shape[0], b.shape[1]) != (ranks[path], ranks[path]):
+                sizes = f"{tuple(b.shape)} and {tuple(a.shape)}"
+                raise broken(f"{path} has factors of {sizes}, its config says rank {ranks[path]}")
             return LowRank(a=a, b=b, scale=alphas[path] / root)
 
         return load

@@ -27,6 +27,8 @@ POLL_SECONDS = 0.1
 def launch(work: Callable[[Progress], T], processes: int, *, device: str, progress: Progress = silent) -> T:
     """Does a piece of work in several processes at once; when one fails, all end.
 
+    The work has to end with an exchange, so that none returns before all have come to the end.
+
     Args:
         work: what each process does, with a progress of its own; pickled, as is what it returns. It finds the
             others by `zoo.training.peers.peers_here`.
@@ -69,7 +71,9 @@ def launch(work: Callable[[Progress], T], processes: int, *, device: str, progre
                 said.listen()
         except (ProcessExitedException, ProcessRaisedException) as error:
             said.listen()
-            raise said.error or _ended(context, error) from error
+            # the first returns when all have come to the end: who is lost while they part has done its work
+            if said.error or not said.finished:
+                raise said.error or _ended(context, error) from error
         finally:
             for process in context.processes:
                 process.kill()  # none is left but when we are interrupted
@@ -85,6 +89,7 @@ class _Said:
         self._progress = progress
         self._errors: dict[int, Exception] = {}
         self.result: Any = None
+        self.finished = False  # whether the first process has returned
 
     @property
     def error(self) -> Exception | None:
@@ -108,7 +113,7 @@ class _Said:
         elif kind == "error":
             self._errors[index] = what
         elif index == 0:
-            self.result = what
+            self.result, self.finished = what, True
 
 
 def _run(

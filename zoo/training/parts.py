@@ -126,6 +126,8 @@ def divide(
         everything, _ = split(everything, held_out=settings.held_out, seed=seed)
     groups = {sample.group for sample in everything}
     train, validation = split(inside, held_out=settings.validation, seed=seed + 1, groups=groups)
+    if settings.validation > 0 and not validation:
+        raise _unchosen(dataset.name, adapter)
     train = train[: settings.max_samples or None]
     encoded = [
         encode(
@@ -143,6 +145,15 @@ def divide(
         pooled=[file.sha256 for file in files.values()] if pooled else (),
         read=contract.reader(inside) if contract else None,
         read_held_out=contract.reader(outside) if contract else None,
+    )
+
+
+def _unchosen(name: str, adapter: str) -> SpecError:
+    """What is wrong where the groups are divided for several adapters, and one has no sample in some."""
+    return SpecError(
+        f"{name} holds no samples of the adapter {adapter!r} in the groups on which the best step is chosen",
+        hint="give it more of the groups that the adapters share, or train it alone",
+        code="ZD002",
     )
 
 

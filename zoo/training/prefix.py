@@ -104,22 +104,27 @@ class PrefixStore:
             if missing:
                 self._compute(pack, {})
             full = any(number not in self.tiers for number in pack)
-            progress("prefix KV", done=total if full else len(self.tiers), total=total, note=self.note())
+            done = total if full else len(self.tiers)
+            # what is still to come is not beyond the budget
+            progress("prefix KV", done=done, total=total, note=self.note() if done == total else self._kept())
             if full:
                 return
 
     def note(self) -> str:
         """Where the prefixes are, for people."""
-        held = [f"{size / 2**20:,.0f} MiB in {tier}" for tier, size in self.tiers.used.items() if size]
         tokens = [len(segment.ids) for segment in self.tree.segments]
         each = sum(len(sample.prefix) for sample in self.samples)
         lacking = sum(size for number, size in enumerate(tokens) if number not in self.tiers)
-        said = ", ".join(held) or "nothing kept"
+        said = self._kept()
         if each > sum(tokens):
             said += f"; {each - sum(tokens):,} of {each:,} tokens shared"
         if lacking:
             said += f"; {lacking:,} of {sum(tokens):,} tokens not kept: beyond the budget they are recomputed"
         return said
+
+    def _kept(self) -> str:
+        held = [f"{size / 2**20:,.0f} MiB in {tier}" for tier, size in self.tiers.used.items() if size]
+        return ", ".join(held) or "nothing kept"
 
     def pieces(self, rows: Sequence[int]) -> "list[list[Layers]]":
         """What each row's prefix consists of, keys and values on the device.

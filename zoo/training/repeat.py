@@ -59,7 +59,8 @@ def recorded(folder: Path, *, base: str = "", eval_data: Path | None = None) -> 
         eval_data: the evaluation data, if it had a file of its own.
 
     Raises:
-        SpecError: the folder's lock has no training record that could be repeated.
+        SpecError: the folder's lock has no training record that could be repeated, or it was measured on
+            other data.
         NotFoundError: it has no lock.
     """
     repo = AdapterRepo.open(folder)
@@ -70,12 +71,31 @@ def recorded(folder: Path, *, base: str = "", eval_data: Path | None = None) -> 
             hint=f"name a folder that zoo train made, with its {RELEASE_NAME}",
         )
     training = lock.training
+    settings = settings_from(training, eval_data=eval_data)
+    _check_evaluation(folder, training, eval_data)
     what = {
         "base": base,
         "project": _project(folder, training),
-        "settings": settings_from(training, eval_data=eval_data),
+        "settings": settings,
     }
     return Recorded(training=training, what=what)
+
+
+def _check_evaluation(folder: Path, training: TrainingRecord, eval_data: Path | None) -> None:
+    """Data of its own to measure on decide what is held out of the others, and with it the weights."""
+    measured = training.settings["data"]["eval_data"]  # its digest; that of the data where there was none
+    own = measured != training.data_sha256
+    if own and eval_data is None:
+        raise SpecError(
+            f"{folder} was measured on data of its own, and nothing was held out of what it was trained on",
+            hint=f"give them with --eval-data; their sha256 is {measured}",
+        )
+    if eval_data and eval_data.is_file() and sha256_file(eval_data) != measured:
+        raise SpecError(
+            f"{eval_data} is not the data that {folder} was measured on"
+            + ("" if own else ": a part of the data was held out"),
+            hint="their sha256 is in the lock" if own else "leave --eval-data out",
+        )
 
 
 def _project(folder: Path, training: TrainingRecord) -> Project:

@@ -6,10 +6,11 @@ over all data, so that no adapter is measured on a conversation that another's t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from zoo.adapter import LOCK_NAME, AdapterRepo
 from zoo.errors import UsageError
 from zoo.models import Dtype
 from zoo.progress import Progress, silent
@@ -22,6 +23,7 @@ from zoo.training.initial import initialise
 from zoo.training.peers import claimed_together, peers_here
 from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
 from zoo.training.project import Project
+from zoo.training.record import identity
 from zoo.training.train import Trained, new_adapter, release_spec, train_adapter
 
 MARK = "{adapter}"
@@ -156,7 +158,7 @@ def train_several(
     """Trains several aLoRAs on shared prefixes and writes a release folder for each.
 
     A killed run is resumed by calling it again with the same arguments: adapters whose folder is there are
-    finished and left alone.
+    finished and left alone, if they were trained with these arguments.
 
     Args:
         data: see `plan_several`.
@@ -170,6 +172,7 @@ def train_several(
         what: the other arguments of `plan_several`.
 
     Raises:
+        UsageError: ZD004, a folder that is there was trained with other settings or data.
         ZooError: see `plan_several` and `train`.
     """
     root = Path(out).absolute()
@@ -182,7 +185,9 @@ def train_several(
     }
     peers = peers_here(device)
     with claimed_together(root, peers) as work:
-        done = [name for name in names if (root / name / "zoo.lock.json").is_file()]
+        done = [name for name in names if (root / name / LOCK_NAME).is_file()]
+        for name in done:
+            _check_same(root / name, plans[name], dtype=dtype, device=device)
         for name in (left := [name for name in names if name not in done]):
             check_target(root / name)
             restore_threads(work / name)
@@ -211,6 +216,20 @@ def _check_one_base(plans: Iterable[TrainingPlan]) -> None:
             f"the adapters' projects are for different base models: {named}",
             hint="train those of one base together, or say which one with --base",
             code="ZD006",
+        )
+
+
+def _check_same(folder: Path, plan: TrainingPlan, *, dtype: Dtype, device: str) -> None:
+    """A folder that is there is finished only if it is what would be trained."""
+    lock = AdapterRepo.open(folder).lock
+    there = dict(lock.training.settings) if lock and lock.training else {}
+    wanted = {**identity(plan, dtype, device), "recipe": asdict(plan.settings.recipe)}
+    changed = sorted(key for key, value in wanted.items() if there.get(key) != value)
+    if changed:
+        raise UsageError(
+            f"{folder} is of a training with another {', '.join(changed)}",
+            hint="name another output folder, or move what is there away to train it anew",
+            code="ZD004",
         )
 
 

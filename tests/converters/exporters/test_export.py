@@ -230,3 +230,26 @@ def test_bases_and_modules_without_a_place(tmp_path: Path, make_adapter: Make, t
             export(moved, tmp_path / f"{format}.gguf", format)  # type: ignore[arg-type]
         assert caught.value.code == code
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "strange"]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen3"])
+def test_torchtune_comes_back_from_every_architecture_that_it_goes_to(family: str, tmp_path: Path) -> None:
+    from tests.conftest import build_adapter
+
+    base = build_base(tmp_path / "base", family)
+    form = NormalForm.open(build_adapter(base, tmp_path / "a"), base=str(base.folder))
+    export(form, tmp_path / "out", "torchtune")
+    back = NormalForm.open(tmp_path / "out", base=str(base.folder))
+    wanted = {path: b.double() @ a.double() for path, (a, b) in form.modules.items()}
+    found = {path: b.double() @ a.double() for path, (a, b) in back.modules.items()}
+    assert oracle.worst(found, wanted) < 1e-6
+
+
+def test_values_beyond_a_dtype_are_refused(source: Path, tiny_base: BaseModel, tmp_path: Path) -> None:
+    oracle.edit_weights(source, lambda w: {n: t * (1e6 if "lora_B" in n else 1) for n, t in w.items()})
+    form = NormalForm.open(source, base=str(tiny_base.folder))
+    with pytest.raises(RefusedError, match="float16") as refused:
+        export(form, tmp_path / "out", "peft", dtype="float16")
+    assert refused.value.code == "ZV021"
+    assert not (tmp_path / "out").exists()
+    assert export(form, tmp_path / "out", "peft", dtype="bfloat16").error < 1e-2
