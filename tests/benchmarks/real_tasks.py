@@ -34,13 +34,15 @@ QUICK: dict[str, Any] = {"steps": 80, "recovery": 20, "batch": 4, "verdict": Fal
 QUICK_SIZES = (320, 80)  # rows to train on, rows held out
 
 
-def measure(task: Task, how: How, seeds: int, *, base: str, sizes: tuple[int, int]) -> dict[str, Any]:
+def measure(
+    task: Task, how: How, seeds: Sequence[int], *, base: str, sizes: tuple[int, int]
+) -> dict[str, Any]:
     """Makes and measures one task.
 
     Args:
         task: which.
         how: how much and where.
-        seeds: trainings of each kind, the data being the same.
+        seeds: of the trainings of each kind, the data being the same.
         base: as in `write_project`.
         sizes: as in `write_project`.
 
@@ -51,7 +53,7 @@ def measure(task: Task, how: How, seeds: int, *, base: str, sizes: tuple[int, in
     work = WORK / f"{task.name}-{sha256_bytes(said)[:8]}"
     project = _project(task, work / "project", base, sizes)
     per_seed: list[dict[str, list[float]]] = []
-    for seed in range(seeds):
+    for seed in seeds:
         folder = work / f"seed-{seed}"
         make(project, folder, how, seed, progress=_told(f"{task.name}, seed {seed}"))
         per_seed.append({arm: scores(project, folder, arm, how) for arm in ARMS})
@@ -134,20 +136,23 @@ def main() -> None:
     parser.add_argument("--device", help="cuda; with --quick cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--one-seed", type=int, help="of the seeds this one; a process each may run at once")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     device = options.device or ("cpu" if options.quick else "cuda")
     where = {"device": device, "dtype": options.dtype}
     for task in [task_named(options.task)] if options.task else TASKS:
         if options.quick:
-            how, seeds, sizes = How(**QUICK, **where), 1, QUICK_SIZES
+            how, seeds, sizes = How(**QUICK, **where), [0], QUICK_SIZES
         else:
-            how, seeds, sizes = How(steps=task.steps, recovery=100, **where), options.seeds, (0, 0)
+            how, seeds, sizes = How(steps=task.steps, recovery=100, **where), [*range(options.seeds)], (0, 0)
+        if options.one_seed is not None:
+            seeds = [options.one_seed]
         value = measure(task, how, seeds, base=options.base, sizes=sizes)
-        if options.quick or options.base:
+        if options.quick or options.base or options.one_seed is not None:
             print(json.dumps({"task": task.name, "met": met(value), **value}, indent=2))
             continue
-        given = f" --device {device} --dtype {options.dtype} --seeds {seeds}"
+        given = f" --device {device} --dtype {options.dtype} --seeds {options.seeds}"
         _record(task, value, f"python -m tests.benchmarks.real_tasks --task {task.name}{given}", how)
 
 

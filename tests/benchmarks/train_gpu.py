@@ -10,176 +10,23 @@ before every timing: gradients of the recorded step against the unrecorded one a
 """
 
 import argparse
-import gc
 import json
 import random
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from tests.benchmarks.gpu_bench import GPU, SUFFIX, TINY, Bench, full_loss, samples
 from zoo.progress import silent
 from zoo.training.dataset import Encoded
 from zoo.training.graphs import release
 from zoo.training.prefix import PrefixStore, answer_loss
+from zoo.training.tiers import Budget
 
-INVOCATION = (1, 5875, 198)
-SUFFIX = 64  # tokens of invocation and answer
-ANSWER = 48
 H100_BYTES_PER_SECOND = 3.35e12
 COMMAND = "python -m tests.benchmarks.train_gpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """What the figures are measured on."""
-
-    model: dict[str, Any]
-    device: str
-    long: int
-    middle: int
-    samples: int
-    spread: tuple[int, int]
-    repeats: int
-
-
-GPU = Size(
-    model={
-        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "num_key_value_heads": 8, "max_position_embeddings": 32768, "rope_theta": 500000.0,
-        "vocab_size": 128256,
-    },
-    device="cuda", long=16384, middle=4096, samples=400, spread=(1000, 2000), repeats=7,
-)  # fmt: skip
-TINY = Size(
-    model={
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 2048, "vocab_size": 8192,
-    },
-    device="cpu", long=512, middle=128, samples=12, spread=(40, 80), repeats=2,
-)  # fmt: skip
-
-
-def build(size: Size) -> Any:
-    """The base with a fresh aLoRA whose B is not zero, so that gradients reach every factor."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    with torch.device(size.device):
-        made: Any = LlamaForCausalLM(LlamaConfig(**size.model))
-        base = made.to(dtype=torch.bfloat16)
-    base.requires_grad_(False)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=32,
-        lora_alpha=64,
-        target_modules=["q_proj", "k_proj", "v_proj"],
-        alora_invocation_tokens=list(INVOCATION),
-        init_lora_weights=False,
-    )
-    model = get_peft_model(base, config)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float() * 0.1
-    return model.eval()
-
-
-def samples(lengths: Sequence[int], vocabulary: int) -> list[Encoded]:
-    """Random prefixes, answers of one length; no token of them is part of the invocation."""
-    source = random.Random(0)
-    high = min(vocabulary, 5000)
-
-    def draw(count: int) -> tuple[int, ...]:
-        return tuple(source.randrange(200, high) for _ in range(count))
-
-    lead = (*INVOCATION, *draw(SUFFIX - ANSWER - len(INVOCATION)))
-    return [Encoded(line=i, prefix=draw(n), lead=lead, answer=draw(ANSWER)) for i, n in enumerate(lengths, 1)]
-
-
-def full_loss(model: Any, given: Sequence[Encoded], rows: Sequence[int], device: str) -> Tensor:
-    """PEFT's own pass over whole prompts, padded on the left, so that all answers end together."""
-    whole = [given[row].prefix + given[row].lead + given[row].answer for row in rows]
-    width = max(map(len, whole))
-    ids = torch.tensor([[*[0] * (width - len(one)), *one] for one in whole], device=device)
-    mask = None
-    if min(map(len, whole)) < width:
-        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in whole], device=device)
-    positions = None if mask is None else (mask.cumsum(dim=1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=False,
-        logits_to_keep=ANSWER + 1,
-    ).logits[:, :-1]
-    wanted = torch.tensor([given[row].answer for row in rows], device=device)
-    return cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), reduction="sum")
-
-
-class Bench:
-    """A model, its optimiser, and clocks."""
-
-    def __init__(self, size: Size, *, graphs: bool) -> None:
-        self.size = size
-        self.graphs = None if graphs else False
-        self.model = build(size)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.cuda = size.device == "cuda"
-        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-5, weight_decay=0.0, fused=self.cuda or None)
-        self.weights_bytes = sum(p.nbytes for p in self.model.parameters())
-
-    def step(self, loss: Tensor) -> None:
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def now(self) -> float:
-        if self.cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def timed(self, do: Callable[[], None], repeats: int | None = None) -> tuple[float, float]:
-        """Median seconds after two runs to warm up, and the peak memory of the timed ones, GiB."""
-        for _ in range(2):
-            do()
-        self.reset_peak()
-        seconds = []
-        for _ in range(repeats or self.size.repeats):
-            begin = self.now()
-            do()
-            seconds.append(self.now() - begin)
-        return statistics.median(seconds), self.peak()
-
-    def reset_peak(self) -> None:
-        gc.collect()
-        if self.cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-
-    def peak(self) -> float:
-        return torch.cuda.max_memory_allocated() / 2**30 if self.cuda else 0.0
-
-    def checkpointed(self) -> "Iterator[None]":
-        """Gradient checkpointing on; advance once more to switch it off."""
-        base = self.model.get_base_model()
-        base.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model.train()
-        yield
-        base.gradient_checkpointing_disable()
-        self.model.eval()
-
-    def gradients(self, loss: Tensor) -> Tensor:
-        loss.backward()
-        found = torch.cat([p.grad.flatten() for p in self.trained if p.grad is not None]).clone()
-        self.optimizer.zero_grad(set_to_none=True)
-        return found
 
 
 def check(bench: Bench) -> dict[str, float]:
@@ -211,11 +58,13 @@ def check(bench: Bench) -> dict[str, float]:
 
 
 def cached_step(
-    bench: Bench, given: Sequence[Encoded], halves: Sequence[Sequence[int]]
+    bench: Bench, given: Sequence[Encoded], halves: Sequence[Sequence[int]], budget: Budget | None = None
 ) -> tuple[float, float]:
-    """Seconds and peak memory of a step whose prefixes are stored, two batches in turn."""
-    store = PrefixStore(bench.model, given, graphs=bench.graphs)
+    """Seconds of a step on stored prefixes, two batches in turn, and the peak memory of it all, GiB."""
+    bench.reset_peak()
+    store = PrefixStore(bench.model, given, graphs=bench.graphs, budget=budget)
     store.fill()
+    filled = bench.peak()
     turn = iter(range(1 << 30))
 
     def step() -> None:
@@ -223,9 +72,9 @@ def cached_step(
         store.prefetch(after)
         bench.step(answer_loss(store, rows))
 
-    found = bench.timed(step)
+    seconds, peak = bench.timed(step)
     release(bench.model)
-    return found
+    return seconds, max(filled, peak)
 
 
 def one_length(bench: Bench, prefix: int, batch: int) -> dict[str, Any]:
@@ -233,12 +82,10 @@ def one_length(bench: Bench, prefix: int, batch: int) -> dict[str, Any]:
     size = bench.size
     given = samples([prefix] * batch * 2, size.model["vocab_size"])
     halves = [list(range(batch)), list(range(batch, 2 * batch))]
-    filled, filled_peak = bench.timed(
-        lambda: PrefixStore(bench.model, given[:batch], graphs=bench.graphs).fill(), 3
-    )
-    step, _ = cached_step(bench, given, halves)
-    # memory is that of one batch, as the full pass holds one
-    _, step_peak = cached_step(bench, given[:batch], halves[:1] * 2)
+    filled, _ = bench.timed(lambda: PrefixStore(bench.model, given[:batch], graphs=bench.graphs).fill(), 3)
+    step, free_peak = cached_step(bench, given, halves)
+    # how little will do: the prefixes are kept in the host's memory, and a step brings its own
+    least, peak = cached_step(bench, given, halves, Budget(host=1 << 36))
     switch = bench.checkpointed()
     next(switch)
     full, full_peak = bench.timed(
@@ -249,13 +96,14 @@ def one_length(bench: Bench, prefix: int, batch: int) -> dict[str, Any]:
     limit = 2 * bench.weights_bytes / H100_BYTES_PER_SECOND  # every weight read forward and backward
     return {
         "cached_s": step,
+        "cached_from_host_s": least,
         "prefixes_s": filled,
         "full_s": full,
         "cached_ratio": full / step,
         "first_pass_ratio": full / (filled + step),
-        "peak_gib": {"weights": weights, "cached": step_peak, "prefixes": filled_peak, "full": full_peak},
-        "memory_beyond_weights": (max(step_peak, filled_peak) - weights) / max(1e-9, full_peak - weights),
-        "memory": max(step_peak, filled_peak) / max(1e-9, full_peak),
+        "peak_gib": {"weights": weights, "from_device": free_peak, "from_host": peak, "full": full_peak},
+        "memory_beyond_weights": (peak - weights) / max(1e-9, full_peak - weights),
+        "memory": peak / max(1e-9, full_peak),
         "limit_s": limit,
         "cached_by_limit": step / limit,
     }

@@ -39,7 +39,7 @@ from zoo.training.train import train
 ARMS = ("base", "lora", "scratch", "relabelled", "recovered")
 OPEN_TOKENS = 48  # of a decoded answer, at most
 MAX_TOKENS = 4096
-ROWS = 32  # decoded together
+ROWS = 128  # decoded together
 VALIDATION = 0.12  # of the training groups: they choose the best step
 FEW = 0.04  # of the training groups
 LOOK = 20  # steps between two looks at them, at least

@@ -174,7 +174,7 @@ TASKS = (
         contract=CONTRACTS / "relevance.yaml",
         question='Is the document relevant to my question? Answer "relevant" or "irrelevant".',
         rows=rows.relevance,
-        steps=150,
+        steps=200,
     ),
     Task(
         name="satire",
@@ -185,6 +185,7 @@ TASKS = (
         contract=CONTRACTS / "satire.yaml",
         question='Is this headline satire or news? Answer "satire" or "news".',
         rows=rows.satire,
+        steps=300,
     ),
     Task(
         name="requirement-check",

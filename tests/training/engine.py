@@ -64,14 +64,15 @@ def full_pass(model: PeftModel, samples: Sequence[Encoded], rows: Sequence[int],
     """
     whole = [samples[row].prefix + samples[row].lead + samples[row].answer for row in rows]
     width = max(map(len, whole)) + spare
-    ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in whole])
-    mask = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in whole])
+    ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in whole], device=model.device)
+    mask = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in whole], device=model.device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     losses = []
     for row, one, line in zip(rows, whole, logits, strict=True):
         answer = samples[row].answer
         predicted = line[len(one) - len(answer) - 1 : len(one) - 1].float()
-        losses.append(cross_entropy(predicted, torch.tensor(answer), reduction="sum"))
+        wanted = torch.tensor(answer, device=model.device)
+        losses.append(cross_entropy(predicted, wanted, reduction="sum"))
     return torch.stack(losses).sum()
 
 

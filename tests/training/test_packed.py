@@ -1,5 +1,6 @@
 """Packed passes of every family against PEFT's full pass, and against the kernels that a GPU would run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,24 @@ def test_fixed_shapes_come_to_the_same(family: str, tmp_path: Path) -> None:
     assert largest_difference(gradients(model, twice), expected) <= TOLERANCE
     one = gradients(model, full_pass(model, samples, [3]))  # the row without a prefix
     assert largest_difference(gradients(model, answer_loss(store, [3])), one) <= TOLERANCE
+
+
+def test_fixed_shapes_without_any_prefix(tmp_path: Path) -> None:
+    """How a plain LoRA is trained: whole prompts, on which it acts from their first token on."""
+    model, samples = build(tmp_path, "llama")
+    whole = [replace(one, prefix=(), lead=one.prefix + one.lead) for one in samples]
+    rows = range(len(whole))
+    plain = gradients(model, answer_loss(PrefixStore(model, whole, graphs=False), rows))
+    shared = Graphs(model, kernel=DENSE, record=False)
+    found = gradients(model, answer_loss(PrefixStore(model, whole, graphs=shared), rows))
+    assert largest_difference(found, plain) < TOLERANCE
+    many = PrefixStore(model, whole * 5, graphs=shared)  # more spare tokens than the longest row has
+    fivefold = gradients(model, answer_loss(many, range(5 * len(whole))))
+    assert largest_difference(fivefold, {name: 5 * one for name, one in plain.items()}) < TOLERANCE
+    mixed = PrefixStore(model, samples, graphs=shared)  # then a store that has prefixes
+    wanted = gradients(model, answer_loss(PrefixStore(model, samples, graphs=False), rows))
+    assert largest_difference(gradients(model, answer_loss(mixed, rows)), wanted) < TOLERANCE
+    assert largest_difference(wanted, plain) > 100 * TOLERANCE  # control
 
 
 def test_control_a_prefix_that_ends_early_would_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

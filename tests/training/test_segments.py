@@ -79,3 +79,17 @@ def test_common_length() -> None:
     assert common_length((1, 2), (1, 2, 3)) == 2
     assert common_length((1, 2, 3), (1, 2)) == 2
     assert common_length((), (1,)) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_segments_follow_one_another(seed: int) -> None:
+    prefixes = random_prefixes(seed)
+    tree, cut = tree_of(prefixes, shortest=4), tree_of(prefixes, shortest=4, longest=5)
+    assert max(len(segment.ids) for segment in cut.segments) == 5
+    for row, prefix in enumerate(prefixes):
+        assert whole(cut, row) == prefix
+    for segment in cut.segments:
+        above = cut.segments[segment.parent] if segment.parent >= 0 else None
+        assert segment.start == (above.start + len(above.ids) if above else 0)
+    held = [sum(len(segment.ids) for segment in one.segments) for one in (tree, cut)]
+    assert held[0] == held[1]

@@ -2,11 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from zoo.progress import Progress, silent
 from zoo.training.prefix import PrefixStore, answer_logits, by_row
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MAX_CHOICES = 32
+KEPT_TOKENS = 128  # whose logits over the vocabulary are held at once
 
 
 def choices(answers: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
@@ -20,8 +25,12 @@ def choices(answers: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
         by two samples; else None.
     """
     distinct = sorted(set(answers))
-    closed = len(distinct) <= MAX_CHOICES and 2 * len(distinct) <= len(answers)
-    return distinct if closed else None
+    return distinct if is_closed(len(distinct), len(answers)) else None
+
+
+def is_closed(distinct: int, answers: int) -> bool:
+    """Whether so many distinct ones among so many answers are a closed set; see `choices`."""
+    return distinct <= MAX_CHOICES and 2 * distinct <= answers
 
 
 def answer_all(
@@ -71,16 +80,49 @@ def trivial_accuracy(expected: Sequence[tuple[int, ...]]) -> float:
     return Counter(expected).most_common(1)[0][1] / len(expected)
 
 
+def option_scores(
+    store: PrefixStore, rows: Sequence[int], options: Sequence[tuple[int, ...]], *, adapted: bool = True
+) -> "Tensor":
+    """How likely each of some answers is after each sample's prompt.
+
+    Args:
+        store: prefixes and samples.
+        rows: sample indices, one batch.
+        options: answer ids.
+        adapted: whether the adapter acts on the suffix.
+
+    Returns:
+        Total log-probabilities, float32 `[rows, options]`.
+    """
+    import torch
+
+    found = []
+    for some in _at_once(store, len(rows), options):
+        answers = [option for _ in rows for option in some]
+        # a sample's options continue one prefix, which is then read once
+        repeated = [row for row in rows for _ in some]
+        lines = answer_logits(store, repeated, answers=answers, adapted=adapted)
+        scores = [
+            line.log_softmax(dim=-1)[range(len(answer)), list(answer)].sum()
+            for line, answer in zip(lines, answers, strict=True)
+        ]
+        found.append(torch.stack(scores).view(len(rows), len(some)))
+    return torch.cat(found, dim=1)
+
+
+def _at_once(
+    store: PrefixStore, rows: int, options: Sequence[tuple[int, ...]]
+) -> list[Sequence[tuple[int, ...]]]:
+    """Options that are run together; one by one where steps are recorded, which copy each row's prefix."""
+    longest = max(map(len, options))
+    size = max(1, KEPT_TOKENS // (rows * longest)) if store.device.type == "cpu" else 1
+    return [options[begin : begin + size] for begin in range(0, len(options), size)]
+
+
 def _likeliest(
     store: PrefixStore, rows: Sequence[int], options: Sequence[tuple[int, ...]], *, adapted: bool
 ) -> list[tuple[int, ...]]:
-    scores = [[0.0] * len(options) for _ in rows]
-    for column, option in enumerate(options):
-        for row, logits in enumerate(
-            answer_logits(store, rows, answers=[option] * len(rows), adapted=adapted)
-        ):
-            chosen = logits.log_softmax(dim=-1)[range(len(option)), list(option)]
-            scores[row][column] = float(chosen.sum())
+    scores = option_scores(store, rows, options, adapted=adapted).tolist()
     return [options[max(range(len(options)), key=line.__getitem__)] for line in scores]
 
 
@@ -101,6 +143,7 @@ def _greedy(store: PrefixStore, rows: Sequence[int], *, adapted: bool) -> list[t
             [rows[place] for place in going],
             answers=[(*given[place], 0) for place in going],
             adapted=adapted,
+            recorded=False,
         )
         for place, line in zip(going, logits, strict=True):
             given[place] = (*given[place], int(line[-1].argmax()))

@@ -4,10 +4,11 @@ Each row attends to its prefix and to itself apart; the two are joined by their 
 kernels are given the joined output and log-sum-exp, from which each part's gradients are exact. The heads
 that share a key head stand as further queries of the prefix call, so keys are never repeated.
 Source: Dao 2023, arXiv 2307.08691, section 3.1; joining as in Liu et al. 2023, arXiv 2310.01889, section 3.
-The CUDA kernels have not been run yet; the joining is tested against `zoo.training.exact` on the CPU.
+The joining is tested against `zoo.training.exact` on the CPU, the kernels against it on a GPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -189,24 +190,44 @@ def _cuda_backward(
 
     unused = torch.empty(0, device=query.device)
     state = torch.zeros(2, dtype=torch.uint64, device=query.device)  # of dropout, of which there is none
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(
-        grad,
-        query,
-        key,
-        value,
-        out,
-        lse,
-        lines.queries,
-        lines.keys,
-        lines.longest_query,
-        lines.longest_key,
-        0.0,
-        lines.causal,
-        state,
-        unused,
-        scale=lines.scale,
-    )
+    with _in_one_order():
+        found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(
+            grad,
+            query,
+            key,
+            value,
+            out,
+            lse,
+            lines.queries,
+            lines.keys,
+            lines.longest_query,
+            lines.longest_key,
+            0.0,
+            lines.causal,
+            state,
+            unused,
+            scale=lines.scale,
+        )
     return found
+
+
+@contextmanager
+def _in_one_order() -> "Iterator[None]":
+    """In the block, the backward kernel adds in one order: else a training is not repeated bit for bit."""
+    import torch
+
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 CUDA = Kernel(forward=_cuda_forward, backward=_cuda_backward)

@@ -3,11 +3,13 @@
 A step of a few dozen tokens is bound by the time it takes to launch its thousands of kernels. Shapes are
 rounded up to buckets: spare tokens are a row of their own that nobody reads, spare rows are empty. Forward
 and backward are two graphs, so that any loss stands between them.
-The recording has not been run on a GPU yet; what is recorded is tested on the CPU.
+What is recorded is tested on the CPU, the recording on a GPU.
 Source: the two-graph form of torch 2.13, torch/cuda/graphs.py `make_graphed_callables`.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -24,16 +26,30 @@ if TYPE_CHECKING:
 
     from zoo.training.entry import Entry
 
-TOKENS, KEPT, ROWS = 64, 16, 4  # buckets are multiples of these
+TOKENS, KEPT, ROWS = 64, 16, 4  # buckets are multiples of these, or of a power of two above
 KEPT_GRAPHS = 12
 WARM_UP = 3  # passes before a recording: kernels choose their algorithms and workspaces
 
 
+def _config(model: "PeftModel") -> Any:
+    base: Any = model.get_base_model()
+    return base.config.get_text_config(decoder=True)
+
+
+def _head(config: Any) -> int:
+    """Numbers of a head."""
+    given: int | None = getattr(config, "head_dim", None)
+    return given or int(config.hidden_size // config.num_attention_heads)
+
+
+def _dtype(model: "PeftModel") -> Any:
+    """Of the base's weights."""
+    return next(p.dtype for p in model.parameters() if not p.requires_grad and p.is_floating_point())
+
+
 def recordable(model: "PeftModel") -> bool:
     """Whether every layer of a base can be computed by the kernels that take fixed shapes."""
-    base: Any = model.get_base_model()
-    config = base.config.get_text_config(decoder=True)
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    config = _config(model)
     kinds = set(getattr(config, "layer_types", None) or ())
     windowed = "sliding_attention" in kinds or (not kinds and getattr(config, "sliding_window", None))
     rule = Rule(
@@ -43,8 +59,7 @@ def recordable(model: "PeftModel") -> bool:
     )
     # a mixture of experts sorts tokens on the host
     experts = getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0)
-    dtype = next(p.dtype for p in model.parameters() if not p.requires_grad and p.is_floating_point())
-    return usable(rule, dtype, head) and not experts
+    return usable(rule, _dtype(model), _head(config)) and not experts
 
 
 class Graphs:
@@ -58,21 +73,20 @@ class Graphs:
             kernel: computes attention.
             record: false runs the same passes without recording them.
         """
-        import torch
-
         self.model = model
         self.adapter = model.active_adapter
         self.kernel = kernel
         self.record = record
         self.device = next(model.parameters()).device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.pool = torch.cuda.graph_pool_handle() if record else None
-        self.prefix: Tensor | None = None  # [layers, 2, capacity, kv_heads, head]
+        self.pool: Any = None
+        self.prefix: Tensor | None = None  # [layers, 2, kv_heads, capacity, head]
         self.replays = 0
         self.longest = 0  # tokens of the longest prefix that there is room for
         self._rows = 0
         self._where: list[int] = []
         self._steps: dict[tuple[int, ...], Step] = {}
+        self._forget()
 
     def logits(
         self,
@@ -81,31 +95,26 @@ class Graphs:
         keep: Sequence[Sequence[int]],
         *,
         longest: int,
-    ) -> "Tensor | None":
+    ) -> "Tensor":
         """As `zoo.training.packed.logits` with the adapter on.
 
         Args:
-            entries: per run, what it continues.
+            entries: per run, what it continues; on the device or in pinned memory.
             runs: token ids.
             keep: per run, at which of its tokens.
             longest: tokens of the longest prefix that will come; room is made for it at once.
-
-        Returns:
-            Logits; None while no prefix has been seen, from whose shape alone the room is known.
         """
         lengths = [sum(entry.tokens for entry in path) for path in entries]
         rows, tokens, kept = len(runs), sum(map(len, runs)), sum(map(len, keep))
-        self._make_room(entries, _up(rows, ROWS), max(longest, *lengths))
-        if self.prefix is None:
-            return None
+        prefix = self._room(entries, rows, max(1, longest, *lengths))
         begin = 0
         for entry in (entry for path in entries for entry in path):
-            self.prefix[:, :, begin : begin + entry.tokens].copy_(entry.block().transpose(2, 3))
+            self._place(prefix[..., begin : begin + entry.tokens, :], entry)
             begin += entry.tokens
         # a recorded step reads the factors where they were: who gave a parameter other memory starts over
         where = [parameter.data_ptr() for parameter in self.parameters]
         if where != self._where:
-            self._steps.clear()
+            self._forget()
             self._where = where
         longest_run = 1 << (max(map(len, runs)) - 1).bit_length()
         key = (_up(tokens, TOKENS), _up(rows, ROWS), _up(kept, KEPT), longest_run)
@@ -115,16 +124,41 @@ class Graphs:
             del self._steps[next(iter(self._steps))]
         return step.run(runs, lengths, keep)[:kept]
 
-    def _make_room(self, entries: "Sequence[Sequence[Entry]]", rows: int, longest: int) -> None:
-        """Room for the prefixes of a batch, one after another, where the recorded steps read them."""
-        first = next((entry for path in entries for entry in path), None)
-        if first is None or (self.prefix is not None and self._rows >= rows and self.longest >= longest):
+    def _place(self, room: "Tensor", entry: "Entry") -> None:
+        """Copies an entry to where the recorded steps read it, `[layers, 2, kv_heads, tokens, head]`."""
+        block = entry.block()
+        if block.device == room.device:
+            room.copy_(block)
             return
-        self.longest, self._rows = max(self.longest, longest), max(self._rows, rows)
-        layers, two, heads, _, head = first.block().shape
-        self._steps.clear()  # they read the old place
-        self.prefix = None
-        self.prefix = first.flat.new_zeros(layers, two, self.longest * self._rows, heads, head)
+        for place, layer in zip(room, block, strict=True):  # a layer at a time: nothing large lies twice
+            place.copy_(layer.to(room.device, non_blocking=True))
+
+    def _forget(self) -> None:
+        """Lets all recorded steps go; a pool whose last step went takes no other."""
+        import torch
+
+        self._steps.clear()
+        self.pool = torch.cuda.graph_pool_handle() if self.record else None
+
+    def _room(self, entries: "Sequence[Sequence[Entry]]", rows: int, longest: int) -> "Tensor":
+        """Room for the prefixes of a batch, one after another, where the recorded steps read them."""
+        import torch
+
+        first = next((entry.block() for path in entries for entry in path), None)
+        known = None if self.prefix is None else (*self.prefix.shape[:3], self.prefix.shape[-1])
+        if first is not None:
+            shape = (*first.shape[:3], first.shape[-1])
+        else:  # a plain LoRA's rows have no prefix: the room stays empty
+            config = _config(self.model)
+            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            shape = known or (config.num_hidden_layers, 2, heads, _head(config))
+        if self.prefix is None or known != shape or self._rows < rows or self.longest < longest:
+            self.longest, self._rows = max(self.longest, longest), max(self._rows, rows)
+            self._forget()  # they read the old place
+            self.prefix = None
+            size = (*shape[:3], self.longest * self._rows, shape[3])
+            self.prefix = torch.zeros(size, dtype=_dtype(self.model), device=self.device)
+        return self.prefix
 
 
 _OF_MODEL: "WeakKeyDictionary[PeftModel, Graphs | None]" = WeakKeyDictionary()
@@ -160,7 +194,8 @@ class Step:
 
         self._graphs = graphs
         self._sizes = [tokens, tokens, kept, rows + 2, rows + 2]
-        self._longest = (max(longest, TOKENS), graphs.longest)  # the spare row is shorter than a bucket
+        # the spare tokens are a row too; one that is longer than is said stays unwritten in part
+        self._longest = (max(longest, _grain(tokens, TOKENS)), graphs.longest)
         self._inputs = torch.zeros(sum(self._sizes), dtype=torch.int64, device=graphs.device)
         self._recorded: tuple[Any, Any, Tensor, Tensor, list[Tensor | None]] | None = None
 
@@ -168,11 +203,14 @@ class Step:
         self, runs: Sequence[Sequence[int]], lengths: Sequence[int], keep: Sequence[Sequence[int]]
     ) -> "Tensor":
         """Logits `[kept bucket, vocabulary]`; those beyond what `keep` names mean nothing."""
+        import torch
+
         self._inputs.copy_(self._filled(runs, lengths, keep), non_blocking=True)
         if not self._graphs.record:
             return self._pass()
         if self._recorded is None:
-            self._record()
+            with torch.cuda.device(self._graphs.device):  # a recording is made on the present one
+                self._record()
         found: Tensor = node(_replay, _replay_back)(self, *self._graphs.parameters)
         return found
 
@@ -220,7 +258,8 @@ class Step:
                 queries=rows * groups, keys=prefixes, longest_query=longest * groups, longest_key=furthest,
                 causal=False, scale=rule.scale,
             )  # fmt: skip
-            return attend(query, key, value, (prefix[layer, 0], prefix[layer, 1]), own, before, graphs.kernel)
+            stored = (prefix[layer, 0].transpose(0, 1), prefix[layer, 1].transpose(0, 1))
+            return attend(query, key, value, stored, own, before, graphs.kernel)
 
         with everywhere(model, on=True), packed(base, Pass(rows=(), attend=layer_attention)):
             output = base(
@@ -237,14 +276,14 @@ class Step:
         untyped: Any = torch.cuda.Stream
         side = untyped(graphs.device)
         side.wait_stream(torch.cuda.current_stream(graphs.device))
-        with torch.cuda.stream(side), torch.enable_grad():
+        with _without_warning(), torch.cuda.stream(side), torch.enable_grad():
             for _ in range(WARM_UP):
                 out = self._pass()
                 torch.autograd.grad(out, graphs.parameters, torch.zeros_like(out), allow_unused=True)
         torch.cuda.current_stream(graphs.device).wait_stream(side)
         torch.cuda.synchronize(graphs.device)
         ahead, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.enable_grad():
+        with _without_warning(), torch.enable_grad():
             with torch.cuda.graph(ahead, pool=graphs.pool):
                 out = self._pass()
             wish = torch.zeros_like(out)
@@ -254,9 +293,12 @@ class Step:
 
     def replay(self) -> "Tensor":
         """Runs the recorded forward pass."""
+        import torch
+
         ahead, _, out, _, _ = self._recorded or _unrecorded()
         self._graphs.replays += 1
-        ahead.replay()
+        with torch.cuda.device(self._graphs.device):
+            ahead.replay()
         return out.clone()
 
     @property
@@ -270,9 +312,18 @@ class Step:
 
         _, back, _, place, grads = self._recorded or _unrecorded()
         place.copy_(wish)
-        back.replay()
+        with torch.cuda.device(self._graphs.device):
+            back.replay()
         copies = iter(torch._foreach_add([grad for grad in grads if grad is not None], 0.0))
         return [None if grad is None else next(copies) for grad in grads]
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Torch warns when a parameter's gradients were last added up on another stream: here none are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
+        yield
 
 
 def _replay(ctx: Any, step: Step, *_: "Tensor") -> "Tensor":
@@ -292,4 +343,11 @@ def _unrecorded() -> Any:
 
 
 def _up(number: int, step: int) -> int:
-    return -(-number // step) * step
+    """A number rounded up: to few sizes where it is large, or each of them would be recorded."""
+    grain = _grain(number, step)
+    return -(-number // grain) * grain
+
+
+def _grain(number: int, step: int) -> int:
+    """The distance of sizes about a number; it does not fall as the number rises."""
+    return max(step, 1 << max(0, number.bit_length() - 3))

@@ -20,14 +20,13 @@ from statistics import fmean as mean
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ContractError
-from zoo.evaluation.answers import accuracy, answer_all, choices
+from zoo.evaluation.answers import accuracy, answer_all, choices, option_scores
+from zoo.training.course import Look
 from zoo.training.dataset import Encoded
-from zoo.training.optimise import Look
-from zoo.training.prefix import PrefixStore, answer_logits, answer_loss, batches, by_row
+from zoo.training.prefix import PrefixStore, answer_loss, batches, by_row
 from zoo.training.share import StorePart
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
     Ids = tuple[int, ...]
 
@@ -164,14 +163,10 @@ def closed(store: PrefixStore, options: "Sequence[Ids]") -> tuple[dict[str, floa
     Returns:
         The values, and the loss in nats a token: the options' log-probabilities give all of them.
     """
-    import torch
-
     expected = [sample.answer for sample in store.samples]
 
     def score(rows: list[int]) -> list[list[float]]:
-        found: list[list[float]] = torch.stack(
-            [_log_probability(store, rows, option) for option in options], dim=1
-        ).tolist()
+        found: list[list[float]] = option_scores(store, rows, options).tolist()
         return found
 
     lines = by_row(store, score)
@@ -196,17 +191,9 @@ def mean_loss(store: PrefixStore) -> float:
     with torch.no_grad():
         mine = sum(
             float(answer_loss(store, [store.held[place] for place in places]))
-            for places in batches(len(store.held))
+            for places in batches(len(store.held), store.device.type)
         )
     return sum(store.peers.gather(mine)) / sum(len(sample.answer) for sample in store.samples)
-
-
-def _log_probability(store: PrefixStore, rows: Sequence[int], option: "Ids") -> "Tensor":
-    import torch
-
-    found = answer_logits(store, rows, answers=[option] * len(rows))
-    places = torch.arange(len(option)), torch.tensor(option)
-    return torch.stack([logits.log_softmax(dim=-1)[places].sum() for logits in found])
 
 
 def _read(text: str, line: int, read: Read) -> Any:

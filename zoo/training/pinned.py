@@ -1,7 +1,6 @@
 """Host memory that a CUDA device copies from at full speed, taken in slabs.
 
 torch's own pinned allocator rounds every request up to a power of two: a 2.1 GB prefix would take 4 GiB.
-Not run on a GPU yet.
 Source: torch 2.13, aten/src/ATen/core/CachingHostAllocator.h.
 """
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH = 16  # rows of one pass without gradients
+BATCH = {"cpu": 16, "cuda": 64}  # rows of one pass without gradients
 PACK_TOKENS = 1024  # of prefixes run together
+CPU_PACK_TOKENS = 512  # its caches hold what the layers of so many pass on; larger results are paged in anew
 
 
 class PrefixStore:
@@ -62,7 +63,7 @@ class PrefixStore:
         self.samples = samples
         self.adapted = adapted
         self._budget = Budget(host=budget_bytes) if budget_bytes is not None else budget
-        self._device = next(model.parameters()).device
+        self.device = next(model.parameters()).device
 
     @property
     def kept_bytes(self) -> int:
@@ -82,7 +83,7 @@ class PrefixStore:
     @cached_property
     def tiers(self) -> Tiers:
         """Where prefixes are kept."""
-        return Tiers(self._device, self._budget or Budget.automatic(self._device, sharers=self._sharers))
+        return Tiers(self.device, self._budget or Budget.automatic(self.device, sharers=self._sharers))
 
     @cached_property
     def tree(self) -> Tree:
@@ -99,10 +100,13 @@ class PrefixStore:
     def fill(self, progress: Progress = silent) -> None:
         """Computes prefixes until all are kept or the budget is used up, and says where they are."""
         total = len(self.tree.segments)
+        near: dict[int, Entry] = {}  # a long prefix is continued from where it lies, not fetched again
         for pack in self._packs:
             missing = [number for number in pack if number not in self.tiers]
             if missing:
-                self._compute(pack, {})
+                before = self.tree.line(self.tree.segments[pack[0]].parent)
+                near = {number: near[number] for number in before if number in near}
+                self._compute(pack, near)
             full = any(number not in self.tiers for number in pack)
             done = total if full else len(self.tiers)
             # what is still to come is not beyond the budget
@@ -140,12 +144,20 @@ class PrefixStore:
         layers = {id(entry): entry.layers() for path in held for entry in path}
         return [[layers[id(entry)] for entry in path] for path in held]
 
-    def entries(self, rows: Sequence[int]) -> list[list[Entry]]:
-        """The same, each segment in one block."""
+    def entries(self, rows: Sequence[int], *, lying: bool = False) -> list[list[Entry]]:
+        """The same, each segment in one block.
+
+        Args:
+            rows: sample indices.
+            lying: whether what is in pinned memory may stay there.
+        """
         paths = [self.tree.path(row) for row in rows]
         found: dict[int, Entry] = {}
         for number in sorted({number for path in paths for number in path}):
-            self._entry(number, found)
+            if lying and number in self.tiers:
+                found[number] = self.tiers.lying(number)
+            else:
+                self._entry(number, found)
         return [[found[number] for number in path] for path in paths]
 
     def batch(self, rows: Sequence[int]) -> tuple["DynamicCache", "Tensor"]:
@@ -159,7 +171,7 @@ class PrefixStore:
         """
         from zoo.training.padded import joined
 
-        return joined(self.pieces(rows), self._device)
+        return joined(self.pieces(rows), self.device)
 
     def recorded(
         self, rows: Sequence[int], runs: Sequence[Sequence[int]], keep: Sequence[Sequence[int]]
@@ -171,14 +183,14 @@ class PrefixStore:
             runs: token ids that continue their prefixes.
             keep: per run, at which of its tokens.
         """
-        if not self._graphs and (self._graphs is False or self._device.type != "cuda" or not self.packable):
+        if not self._graphs and (self._graphs is False or self.device.type != "cuda" or not self.packable):
             return None
         from zoo.training.graphs import Graphs, graphs_of
 
         graphs = self._graphs if isinstance(self._graphs, Graphs) else graphs_of(self.model)
         if graphs is None:
             return None
-        return graphs.logits(self.entries(rows), runs, keep, longest=self._longest)
+        return graphs.logits(self.entries(rows, lying=True), runs, keep, longest=self._longest)
 
     def prefetch(self, rows: Sequence[int]) -> None:
         """Begins to bring the prefixes of the next batch to the device while the present one runs."""
@@ -190,7 +202,7 @@ class PrefixStore:
 
     @cached_property
     def _packs(self) -> list[list[int]]:
-        return self.tree.packs(PACK_TOKENS)
+        return self.tree.packs(CPU_PACK_TOKENS if self.device.type == "cpu" else PACK_TOKENS)
 
     @cached_property
     def _pack_of(self) -> dict[int, list[int]]:
@@ -208,11 +220,7 @@ class PrefixStore:
     def _compute(self, pack: Sequence[int], found: dict[int, Entry]) -> None:
         """Runs a pack of segments on what is before them, and keeps what there is room for."""
         segments = [self.tree.segments[number] for number in pack]
-        above, parent = [], segments[0].parent
-        while parent >= 0:
-            above.append(self._entry(parent, found).layers())
-            parent = self.tree.segments[parent].parent
-        before = above[::-1]
+        before = [self._entry(number, found).layers() for number in self.tree.line(segments[0].parent)]
         if self.packable:
             from zoo.training import packed
 
@@ -231,9 +239,10 @@ class PrefixStore:
             found[number] = entry
 
 
-def batches(samples: int) -> list[list[int]]:
-    """The sample indices 0 to `samples` - 1 in batches for passes without gradients."""
-    return [list(range(begin, min(begin + BATCH, samples))) for begin in range(0, samples, BATCH)]
+def batches(samples: int, device: str = "cpu") -> list[list[int]]:
+    """The sample indices 0 to `samples` - 1 in batches for passes without gradients on a type of device."""
+    size = BATCH.get(device, BATCH["cpu"])
+    return [list(range(begin, min(begin + size, samples))) for begin in range(0, samples, size)]
 
 
 def by_row(
@@ -252,7 +261,7 @@ def by_row(
 
     mine: dict[int, T] = {}
     with torch.no_grad():
-        for places in batches(len(store.held)):
+        for places in batches(len(store.held), store.device.type):
             rows = [store.held[place] for place in places]
             mine.update(zip(rows, compute(rows), strict=True))
             told(len(mine))
@@ -266,6 +275,7 @@ def answer_logits(
     *,
     answers: Sequence[Sequence[int]] | None = None,
     adapted: bool = True,
+    recorded: bool = True,
 ) -> list["Tensor"]:
     """Logits that predict each answer token, computed on the stored prefixes.
 
@@ -274,6 +284,7 @@ def answer_logits(
         rows: sample indices, one batch.
         answers: answer ids per row; each sample's own unless told.
         adapted: whether the adapter acts on the suffix.
+        recorded: whether steps may be recorded; it does not pay where every pass has another shape.
 
     Returns:
         Per row, float32 `[answer tokens, vocabulary]`: the logits from which that token is predicted.
@@ -282,7 +293,7 @@ def answer_logits(
 
     samples = [store.samples[row] for row in rows]
     wanted = [sample.answer for sample in samples] if answers is None else answers
-    joined = _logits(store, rows, wanted, adapted=adapted).float()
+    joined = _logits(store, rows, wanted, adapted=adapted, recorded=recorded).float()
     return list(torch.split(joined, [len(answer) for answer in wanted]))
 
 
@@ -297,13 +308,18 @@ def answer_loss(store: PrefixStore, rows: Sequence[int]) -> "Tensor":
     from torch.nn.functional import cross_entropy
 
     wanted = [store.samples[row].answer for row in rows]
-    found = _logits(store, rows, wanted, adapted=True).float()
+    found = _logits(store, rows, wanted, adapted=True, recorded=True).float()
     ids = torch.tensor([token for answer in wanted for token in answer], device=found.device)
     return cross_entropy(found, ids, reduction="sum")
 
 
 def _logits(
-    store: PrefixStore, rows: Sequence[int], answers: Sequence[Sequence[int]], *, adapted: bool
+    store: PrefixStore,
+    rows: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    *,
+    adapted: bool,
+    recorded: bool,
 ) -> "Tensor":
     """Logits at the tokens before each answer token, `[answer tokens of all rows, vocabulary]`."""
     way: Any
@@ -311,11 +327,22 @@ def _logits(
         from zoo.training import packed as way
     else:
         from zoo.training import padded as way
-    leads = [store.samples[row].lead for row in rows]
-    # the last answer token predicts nothing that counts, so it is not run
-    runs = [lead + tuple(answer[:-1]) for lead, answer in zip(leads, answers, strict=True)]
-    keep = [range(len(lead) - 1, len(run)) for lead, run in zip(leads, runs, strict=True)]
-    if adapted and (recorded := store.recorded(rows, runs, keep)) is not None:
-        return recorded
+    runs, keep = suffixes([store.samples[row] for row in rows], answers)
+    if adapted and recorded and (made := store.recorded(rows, runs, keep)) is not None:
+        return made
     found: Tensor = way.logits(store.model, runs, store.pieces(rows), keep, adapted=adapted)
     return found
+
+
+def suffixes(
+    samples: Sequence[Encoded], answers: Sequence[Sequence[int]]
+) -> tuple[list[tuple[int, ...]], list[range]]:
+    """What is run after each sample's prefix so that an answer is predicted, and at which tokens it is.
+
+    Args:
+        samples: whose leads.
+        answers: answer ids of each, not empty.
+    """
+    # the last answer token predicts nothing that counts, so it is not run
+    runs = [one.lead + tuple(answer[:-1]) for one, answer in zip(samples, answers, strict=True)]
+    return runs, [range(len(one.lead) - 1, len(run)) for one, run in zip(samples, runs, strict=True)]

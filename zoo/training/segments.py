@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 SHORTEST = 16  # tokens; a shorter common beginning costs every later pass more than it saves once
+LONGEST = 4096  # tokens of one pass: what its layers hold beside the keys and values grows with them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,11 @@ class Tree:
 
     def path(self, row: int) -> list[int]:
         """The segments of a prefix, its beginning first."""
-        found, segment = [], self.ends[row]
+        return self.line(self.ends[row])
+
+    def line(self, segment: int) -> list[int]:
+        """A segment and all before it, the first of them first; none for -1."""
+        found = []
         while segment >= 0:
             found.append(segment)
             segment = self.segments[segment].parent
@@ -62,12 +67,13 @@ class Tree:
         return found
 
 
-def tree_of(prefixes: Sequence[tuple[int, ...]], *, shortest: int = SHORTEST) -> Tree:
+def tree_of(prefixes: Sequence[tuple[int, ...]], *, shortest: int = SHORTEST, longest: int = LONGEST) -> Tree:
     """The tree of some prefixes.
 
     Args:
         prefixes: token ids.
         shortest: a beginning that several have in common is a segment of its own from this length on.
+        longest: what is longer is cut into segments of this length that follow one another.
     """
     first: dict[tuple[int, ...], int] = {}
     for row, prefix in enumerate(prefixes):
@@ -77,16 +83,20 @@ def tree_of(prefixes: Sequence[tuple[int, ...]], *, shortest: int = SHORTEST) ->
     spans = list(_spans(distinct, shortest))
     used = [min(first[distinct[i]] for i in range(lo, hi)) for lo, hi, _, _, _ in spans]
     order = sorted(range(len(spans)), key=lambda i: (used[i], spans[i][2]))
-    number = {old: new for new, old in enumerate(order)}
+    last: dict[int, int] = {-1: -1}  # by span, the last of its segments
     segments: list[Segment] = []
     ends: dict[tuple[int, ...], int] = {(): -1}
     for old in order:
         lo, hi, start, stop, parent = spans[old]
-        above = number[parent] if parent >= 0 else -1
-        segments.append(Segment(parent=above, start=start, ids=distinct[lo][start:stop]))
+        above = last[parent]
+        for begin in range(start, stop, longest):
+            ids = distinct[lo][begin : min(begin + longest, stop)]
+            segments.append(Segment(parent=above, start=begin, ids=ids))
+            above = len(segments) - 1
+        last[old] = above
         for prefix in distinct[lo:hi]:
             if len(prefix) == stop:
-                ends[prefix] = number[old]
+                ends[prefix] = above
     return Tree(segments=segments, ends=[ends[prefix] for prefix in prefixes])
 
 

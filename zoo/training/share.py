@@ -45,19 +45,25 @@ class StoreView(PrefixStore):
         """Where the whole store's prefixes are."""
         return self._whole.note()
 
-    def entries(self, rows: Sequence[int]) -> list[list[Entry]]:
+    def entries(self, rows: Sequence[int], *, lying: bool = False) -> list[list[Entry]]:
         """See `PrefixStore.entries`."""
-        return self._whole.entries(self._rows(rows))
+        return self._whole.entries(self.places(rows), lying=lying)
 
     def batch(self, rows: Sequence[int]) -> tuple["DynamicCache", "Tensor"]:
         """See `PrefixStore.batch`."""
-        return self._whole.batch(self._rows(rows))
+        return self._whole.batch(self.places(rows))
 
     def prefetch(self, rows: Sequence[int]) -> None:
         """See `PrefixStore.prefetch`."""
-        self._whole.prefetch(self._rows(rows))
+        self._whole.prefetch(self.places(rows))
 
-    def _rows(self, rows: Sequence[int]) -> list[int]:
+    @property
+    def whole(self) -> PrefixStore:
+        """The store that keeps the prefixes."""
+        return self._whole
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """The samples of the whole store that some of these are."""
         return [self._places[row] for row in rows]
 
 
@@ -104,7 +110,7 @@ class DealtStore(StoreView):
 
 def dealt_stores(
     model: "PeftModel", tasks: Mapping[str, tuple[Sequence[Encoded], Sequence[int]]], peers: Peers
-) -> dict[str, PrefixStore]:
+) -> dict[str, DealtStore]:
     """Stores of several tasks, each a view of one that keeps this process's samples of all of them.
 
     Args:
@@ -114,7 +120,7 @@ def dealt_stores(
     """
     mine = [samples[row] for samples, rows in tasks.values() for row in rows]
     whole = PrefixStore(model, mine, sharers=peers.count)
-    found: dict[str, PrefixStore] = {}
+    found: dict[str, DealtStore] = {}
     begin = 0
     for name, (samples, rows) in tasks.items():
         places = {row: begin + place for place, row in enumerate(rows)}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEVICE, HOST, DISK = "device", "host", "disk"
 _SHARE = 0.5  # of what is free that a tier takes unless told
 _SPARE = 0.15  # of a device's memory that is left to activations and graphs
+_AHEAD = 512 << 20  # bytes that are brought before they are asked for: they lie on the device twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,8 @@ class Tiers:
         tier, entry = self._entries[number]
         if tier == DEVICE or not self._cuda:
             return entry
-        self._bring([number])
+        if number not in self._coming:
+            self._coming[number] = self._fetch(tier, entry)
         flat, arrived = self._coming.pop(number)
         if isinstance(flat, Future):
             return entry.at(flat.result().to(self._device, non_blocking=True))
@@ -136,23 +138,31 @@ class Tiers:
         flat.record_stream(stream)
         return entry.at(flat)
 
+    def lying(self, number: int) -> Entry:
+        """A kept entry: on the device or on its way there, else in pinned memory if it is kept in that.
+
+        Who only copies it to a place on the device needs no other copy beside.
+        """
+        tier, entry = self._entries[number]
+        return entry if tier == HOST and number not in self._coming else self.get(number)
+
     def prefetch(self, numbers: Sequence[int]) -> None:
         """Begins to bring entries nearer; `get` then waits for no more than the rest of the way.
 
-        What the call before the last one brought and nobody asked for is let go.
+        What the call before the last one brought and nobody asked for is let go. Of more than a limit the
+        rest is left for `get`: what has come takes memory of the device twice.
         """
         wanted = {*numbers, *self._recent}
         self._coming = {number: one for number, one in self._coming.items() if number in wanted}
         self._recent = frozenset(numbers)
-        self._bring(numbers)
-
-    def _bring(self, numbers: Sequence[int]) -> None:
+        coming = sum(self._entries[number][1].nbytes for number in self._coming)
         for number in numbers:
             tier, entry = self._entries.get(number, ("", None))
             if entry is None or number in self._coming or tier == DEVICE:
                 continue
-            if self._cuda:
+            if self._cuda and coming + entry.nbytes <= _AHEAD:
                 self._coming[number] = self._fetch(tier, entry)
+                coming += entry.nbytes
             elif tier == DISK:
                 _read_ahead(self._path(number))
 
