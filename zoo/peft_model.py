@@ -48,8 +48,40 @@ def attach(
         RefusedError: ZP001, PEFT cannot load it, or leaves a part of it at its initial value.
         UndecidedError: the device has too little memory.
     """
+    from peft import PeftModelForCausalLM
+
+    attached = _loaded(model, folder, name, trainable)
+    if not isinstance(attached, PeftModelForCausalLM):
+        raise RefusedError(
+            f"PEFT loads {folder.name} as {type(attached).__name__}, which never activates an aLoRA",
+            code="ZP001",
+            hint='set "task_type": "CAUSAL_LM"',
+        )
+    return attached
+
+
+def merged(model: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
+    """A base model to whose weights PEFT has added the update of an adapter of any of its methods.
+
+    Args:
+        model: the base; its weights are changed, in its own dtype.
+        folder: the adapter, read and found sound before.
+
+    Raises:
+        RefusedError: ZP001, PEFT cannot load or merge it.
+        UndecidedError: the device has too little memory.
+    """
+    attached: Any = _loaded(model, folder, "default", False)
+    try:
+        whole: PreTrainedModel = attached.merge_and_unload(safe_merge=True)
+    except _LOAD_ERRORS as error:
+        raise _refused(folder, " ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
+    return whole
+
+
+def _loaded(model: "PreTrainedModel", folder: Path, name: str, trainable: bool) -> "PeftModel":
     import torch
-    from peft import PeftModel, PeftModelForCausalLM
+    from peft import PeftModel
     from safetensors import SafetensorError
 
     if not (folder / WEIGHTS_NAME).is_file():  # PEFT would look for a pickle, then on the Hub
@@ -67,12 +99,6 @@ def attach(
         raise _refused(folder, " ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
     if lacking := [str(one.message) for one in said if _MISSING in str(one.message)]:
         raise _refused(folder, f"weights are missing and would stay as initialised: {lacking[0][:200]}")
-    if not isinstance(attached, PeftModelForCausalLM):
-        raise RefusedError(
-            f"PEFT loads {folder.name} as {type(attached).__name__}, which never activates an aLoRA",
-            code="ZP001",
-            hint='set "task_type": "CAUSAL_LM"',
-        )
     return attached
 
 
@@ -199,7 +225,7 @@ def negated(model: "PeftModel", *, name: str = "negated") -> Iterator[None]:
     first = model.active_adapter
     model.add_adapter(name, model.peft_config[first], low_cpu_mem_usage=True)
     model.train(model.training)  # a new adapter's dropout begins switched on
-    for module in _wrapped(model):
+    for module in lora_layers(model):
         a: Any = module.lora_A
         b: Any = module.lora_B
         if first in a:
@@ -271,7 +297,7 @@ def offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
     from functools import partial
 
     count = 0
-    for module in _wrapped(model):
+    for module in lora_layers(model):
         hooks = module._forward_pre_hooks
         stale = [
             key
@@ -286,7 +312,7 @@ def offset_hooks(model: "PeftModel", *, remove: bool = False) -> int:
     return count
 
 
-def _wrapped(model: "PeftModel") -> list["nn.Module"]:
+def lora_layers(model: "PeftModel") -> list["nn.Module"]:
     """The layers that PEFT wrapped; looked for once a model, since every guarded call asks twice."""
     from peft.tuners.lora.layer import LoraLayer
 

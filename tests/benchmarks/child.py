@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Linux counts what a process had in memory between fork and exec as its own, so a large process that starts a
 # small one measures itself. This small one stands between them.
@@ -56,3 +57,29 @@ def run(command: Sequence[str]) -> Run:
     return Run(
         status=status, stdout=done.stdout, cpu_seconds=cpu, wall_seconds=wall, peak_mib=peak_kib / 1024
     )
+
+
+def run_arms(
+    command: Sequence[str], arms: Sequence[str], *, rounds: int
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float]]:
+    """Runs the arms of a comparison in processes of their own, in turn, so that all meet the same load.
+
+    Args:
+        command: ends with the option that an arm's name follows. Its last line of stdout is JSON with
+            `seconds` and, of processor time, `cpu`.
+        arms: their names.
+        rounds: how often all of them are run.
+
+    Returns:
+        What each run of each arm said, and each arm's largest resident memory in MiB.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+    peaks: dict[str, float] = dict.fromkeys(arms, 0.0)
+    for _ in range(rounds):
+        for name in arms:
+            done = run([*command, name])
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            peaks[name] = max(peaks[name], done.peak_mib)
+            seconds, cpu = (found[name][-1][what] for what in ("seconds", "cpu"))
+            print(f"{name}: {seconds:.1f} s, processor {cpu:.1f} s, {done.peak_mib:,.0f} MiB", flush=True)
+    return found, peaks

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.child import run
+from tests.benchmarks.child import run_arms
 from tests.demo.relevance_data import INVOCATION, read_pairs
 from zoo.models import DEFAULT, load_model, resolve
 from zoo.prompts import Prompter
@@ -227,14 +227,7 @@ def main() -> None:
         arm(options)
         return
     command = [sys.executable, "-m", "tests.benchmarks.train_cpu", *sys.argv[1:], "--arm"]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
-    peaks: dict[str, float] = dict.fromkeys(ARMS, 0.0)
-    for _ in range(options.rounds):
-        for name in ARMS:
-            done = run([*command, name])
-            found[name].append(json.loads(done.stdout.splitlines()[-1]))
-            peaks[name] = max(peaks[name], done.peak_mib)
-            print(name, found[name][-1], f"{done.peak_mib:,.0f} MiB", flush=True)
+    found, peaks = run_arms(command, ARMS, rounds=options.rounds)
     report(found, peaks, options)
 
 

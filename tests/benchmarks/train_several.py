@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.child import run
+from tests.benchmarks.child import run_arms
 from tests.demo.relevance_data import read_pairs
 from zoo.models import DEFAULT, resolve
 from zoo.prompts import Prompter
@@ -115,15 +115,7 @@ def main() -> None:
         arm(options)
         return
     command = [sys.executable, "-m", "tests.benchmarks.train_several", *sys.argv[1:], "--arm"]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
-    peaks: dict[str, float] = dict.fromkeys(ARMS, 0.0)
-    for _ in range(options.rounds):
-        for name in ARMS:
-            done = run([*command, name])
-            found[name].append(json.loads(done.stdout.splitlines()[-1]))
-            peaks[name] = max(peaks[name], done.peak_mib)
-            last = found[name][-1]
-            print(f"{name}: {last['seconds']:.1f} s, processor {last['cpu']:.1f} s", flush=True)
+    found, peaks = run_arms(command, ARMS, rounds=options.rounds)
     report(found, peaks, options)
 
 

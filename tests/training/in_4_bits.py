@@ -14,7 +14,8 @@ from torch import nn
 from tests.conftest import build_tiny_base
 from tests.training.conftest import Write, task
 from tests.training.engine import TOLERANCE, full_pass, gradients, largest_difference, shared_samples
-from tests.training.test_train import SETTINGS, command, run_training
+from tests.training.test_train import SETTINGS, run_training
+from tests.training.test_train_command import command
 from zoo.cli import run
 from zoo.errors import BaseMissingError
 from zoo.models import BaseModel, load_model, resolve

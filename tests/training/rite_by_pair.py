@@ -1,59 +1,16 @@
 """LoRA-RITE a pair at a time, as it was written first: the reference of `zoo.training.rite`."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from zoo.training import rite
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
-BETAS = (0.9, 0.999)
-EPSILON = 1e-6  # the authors' own; beside singular values of the second moment's root
 
-
-class LoraRite:
-    """Steps pairs of LoRA factors so that their product moves alike however it is factored.
-
-    It has what the training loop uses of a `torch.optim.Optimizer`; being one would import torch with this
-    module.
-
-    Attributes:
-        state: of each factor that is stepped; tensors.
-        param_groups: one group.
-        defaults: its options, as they were given.
-    """
-
-    def __init__(
-        self,
-        pairs: "Sequence[tuple[Parameter, Parameter]]",
-        *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = BETAS,
-        eps: float = EPSILON,
-        weight_decay: float = 0.0,
-        clip: float = 0.0,
-    ) -> None:
-        """Remembers the pairs; a factor that takes no gradient is read and never stepped.
-
-        Args:
-            pairs: A `[rank, in]` and B `[out, rank]` of every adapted module.
-            lr: learning rate; the root mean square of M is about 1, as with Adam, but it steps B·A.
-            betas: of the first and the second moment.
-            eps: added to the roots of the second moment's eigenvalues.
-            weight_decay: decoupled, as AdamW's; the only part that sees a factor's size.
-            clip: limit of the norm of all unmagnified gradients together; 0 is none.
-        """
-        self.pairs = list(pairs)
-        self.defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "clip": clip}
-        stepped = [factor for pair in pairs for factor in pair if factor.requires_grad]
-        self.param_groups: list[dict[str, Any]] = [{"params": stepped, **self.defaults}]
-        self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forgets the gradients; they are always set to None."""
-        for factor in self.param_groups[0]["params"]:
-            factor.grad = None
+class LoraRite(rite.LoraRite):
+    """Only what it is told and what it holds are shared; the arithmetic of a step is all its own."""
 
     def step(self) -> None:
         """One step of every pair, from gradients that all belong to the same weights."""

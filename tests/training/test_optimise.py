@@ -11,8 +11,9 @@ from torch.nn import Parameter
 
 from zoo.errors import UsageError, VerdictError
 from zoo.training import checkpoint, optimisers
+from zoo.training.course import Look, Optimised
 from zoo.training.deal import Deal
-from zoo.training.optimise import Look, Optimised, Recipe, Task, optimise
+from zoo.training.optimise import Recipe, Task, optimise
 
 POINTS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5], [-2.0, 1.0]])
 RECIPE = Recipe(steps=12, batch=3, micro_batch=3, learning_rate=0.1, warmup=3, check_every=4, save_every=2)

@@ -252,7 +252,7 @@ def test_lora_plus_is_pefts() -> None:
     mine, _ = stepped(lambda model: ours(model, "lora+", 1e-3))
     theirs, _ = stepped(
         lambda model: create_loraplus_optimizer(
-            model, optimizer_cls=AdamW, lr=1e-3, loraplus_lr_ratio=8.0, loraplus_weight_decay=0.0
+            model, optimizer_cls=AdamW, lr=1e-3, loraplus_lr_ratio=8.0, loraplus_weight_decay=0.0, fused=True
         )
     )
     plain, _ = stepped(lambda model: ours(model, "adamw", 1e-3))

@@ -187,7 +187,7 @@ def test_every_prefix_is_run_by_one_process_but_for_samples_of_no_lane(
         compute(self, pack, found)
 
     monkeypatch.setattr(prefix.PrefixStore, "_compute", count)
-    monkeypatch.setattr(prefix, "PACK_TOKENS", 1)
+    monkeypatch.setattr(prefix, "CPU_PACK_TOKENS", 1)
     totals = []
     for processes in (1, 2):
         counted.clear()

@@ -69,8 +69,8 @@ def test_an_io_yaml_alone_is_enough(
     done = json.loads(capsys.readouterr().out)
     assert len(done["training"]["settings"]["io_sha256"]) == 64
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "io.yaml", "training.png", "zoo.lock.json",
-        "zoo.yaml",
+        "adapter_config.json", "adapter_model.safetensors", "evaluation.png", "io.yaml", "training.png",
+        "zoo.lock.json", "zoo.yaml",
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import Write, task
-from tests.training.test_train import command
+from tests.training.test_train_command import command
 from zoo.errors import MissingExtraError
 from zoo.models import BaseModel
 from zoo.training import quantised

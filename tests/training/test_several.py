@@ -20,6 +20,7 @@ from zoo.training.initial import digest_a
 from zoo.training.plan import plan_training
 from zoo.training.several import plan_several, train_several
 from zoo.training.train import new_adapter, train
+from zoo.training.update import Update
 
 NAMES = ("check", "system")
 INVOCATION = "<|im_start|>{adapter}\n"
@@ -151,27 +152,67 @@ def test_evaluation_data_may_be_a_file_each(tiny_base: BaseModel, write: Write, 
     assert len({plan.parts.eval_sha256 for plan in plans.values()}) == 2
 
 
-def test_finished_adapters_are_left_alone_and_the_rest_goes_on_exactly(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stage", "at", "there"), [("system, train", 8, []), ("system, base", 1, ["check"])])
+def test_a_run_that_was_stopped_goes_on_exactly(
+    tiny_base: BaseModel, write: Write, tmp_path: Path, stage: str, at: int, there: list[str]
 ) -> None:
-    data = write(lines(12))
+    """In the midst of the steps, which all take together; and when the first adapter has been written."""
+    data, out = write(lines(12)), tmp_path / "out"
     expected = run_several(tiny_base, data, tmp_path / "whole")
 
-    def stop(stage: str, *, done: int, total: int, note: str = "") -> None:
-        if stage == "system, train" and done == 8:
+    def stop(told: str, *, done: int, total: int, note: str = "") -> None:
+        if told == stage and done >= at:
             raise StopError
 
     with pytest.raises(StopError):
-        run_several(tiny_base, data, tmp_path / "out", progress=stop)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check"]
-    again = run_several(tiny_base, data, tmp_path / "out")
-    assert again.finished == ["check"]
+        run_several(tiny_base, data, out, progress=stop)
+    assert sorted(path.name for path in out.glob("*")) == there
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    again = run_several(tiny_base, data, out)
+    assert again.finished == there
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.is_file())
     assert again.adapters["system"].losses == expected.adapters["system"].losses
     for name in NAMES:
-        torch.testing.assert_close(
-            weights(tmp_path / "out" / name), weights(tmp_path / "whole" / name), rtol=0, atol=0
-        )
+        torch.testing.assert_close(weights(out / name), weights(tmp_path / "whole" / name), rtol=0, atol=0)
     assert not (tmp_path / ".out.training").exists()
+
+
+def test_what_is_already_there_is_left_out_and_the_rest_is_trained(
+    tiny_base: BaseModel, write: Write, tmp_path: Path
+) -> None:
+    data, out = write(lines(12)), tmp_path / "out"
+    run_several(tiny_base, data, out)
+    (out / "system").rename(tmp_path / "system")
+    again = run_several(tiny_base, data, out)
+    assert again.finished == ["check"]
+    torch.testing.assert_close(weights(out / "system"), weights(tmp_path / "system"), atol=1e-5, rtol=1e-4)
+
+
+def test_passes_that_are_shared_and_passes_of_their_own_come_to_the_same(
+    tiny_base: BaseModel, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By PiSSA, half of whose rank gets no gradient, with a step in several passes."""
+    recipe = replace(SETTINGS.recipe, batch=4, micro_batch=3)
+    settings = replace(SETTINGS, init="pissa", recipe=recipe)
+    data = write(lines(12))
+    ran: list[int] = []
+    forward = Update.forward
+
+    def counted(self: Update, *given: Any, **more: Any) -> Tensor:
+        ran.append(len(self._spans))
+        return forward(self, *given, **more)
+
+    monkeypatch.setattr(Update, "forward", counted)
+    together = run_several(tiny_base, data, tmp_path / "together", settings=settings)
+    assert set(ran) == {2}
+    ran.clear()
+    monkeypatch.setattr("zoo.training.several.joinable", lambda store: False)
+    apart = run_several(tiny_base, data, tmp_path / "apart", settings=settings)
+    assert not ran
+    for name in NAMES:
+        first, second = together.adapters[name], apart.adapters[name]
+        assert list(first.losses) == pytest.approx(list(second.losses), rel=1e-5)
+        torch.testing.assert_close(weights(first.folder), weights(second.folder), atol=1e-5, rtol=1e-4)
 
 
 def test_a_folder_of_another_training_is_not_taken_for_finished(

@@ -13,8 +13,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from tests.conftest import INVOCATION_TEXT
-from tests.training.conftest import Write, sample, task
-from zoo.cli import run
+from tests.training.conftest import Write, task
+from zoo.adapter import AdapterRepo
+from zoo.cards.card import render_card
 from zoo.errors import MissingExtraError, SpecError, UsageError, VerdictError
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Prompter
@@ -210,40 +211,6 @@ def test_a_target_the_base_lacks_is_refused(tiny_base: BaseModel, write: Write, 
         )
 
 
-def command(data: Path, out: Path, base: BaseModel, *more: str) -> int:
-    text = INVOCATION_TEXT.replace("\n", r"\n")
-    return run(["train", str(data), str(out), "--invocation", text, "--base", str(base.folder), *more])
-
-
-def test_the_command_plans_without_writing(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = write(task(20))
-    assert command(data, tmp_path / "out", tiny_base, "--dry-run", "--json") == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert sum(plan["samples"].values()) == 40
-    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
-
-
-def test_the_command_trains(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--steps", "2", "--batch", "2", "--rank", "2", "--json", "--quiet"]
-    assert command(write(task(12)), tmp_path / "out", tiny_base, *options) == 0
-    assert len(json.loads(capsys.readouterr().out)["losses"]) == 2
-    assert (tmp_path / "out" / "zoo.yaml").is_file()
-
-
-def test_the_command_names_a_broken_line(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(write([*task(3), "{"]), tmp_path / "out", tiny_base) == 2
-    said = capsys.readouterr().err
-    assert "ZD001" in said
-    assert "line 7" in said
-    assert "Traceback" not in said
-
-
 def test_a_run_with_patience_ends_early_and_the_record_says_where(
     tiny_base: BaseModel, write: Write, tmp_path: Path
 ) -> None:
@@ -268,8 +235,9 @@ def test_a_plot_lies_in_the_release_and_is_missed_with_a_word(
     assert (tmp_path / "out" / "training.png").read_bytes().startswith(b"\x89PNG")
     lock = Lock.model_validate_json((tmp_path / "out" / "zoo.lock.json").read_text())
     assert "training.png" in lock.files
+    assert "](training.png)" in render_card(AdapterRepo.open(tmp_path / "out"), None)
     assert any(line == f"plot         {tmp_path / 'out' / 'training.png'}" for line in done.lines())
-    monkeypatch.setattr("zoo.training.plot.find_spec", lambda name: None)
+    monkeypatch.setattr("zoo.pictures.canvas.find_spec", lambda name: None)
     without = run_training(tiny_base, tmp_path / "data.jsonl", tmp_path / "without")
     assert not (tmp_path / "without" / "training.png").exists()
     assert any("alora-zoo[plot]" in line for line in without.lines())
@@ -346,84 +314,3 @@ def test_a_plain_loras_gradients_are_those_of_pefts_full_pass(
     alora = answer_loss(PrefixStore(model, plan.parts.train), range(4))  # control: the prefix left out
     other = gradients(alora)
     assert max(float((other[n] - theirs[n]).norm() / theirs[n].norm()) for n in other) > 1e-2
-
-
-def test_a_recorded_training_is_repeated_bit_for_bit(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, first = write(task(12)), tmp_path / "first"
-    settings = replace(
-        SETTINGS, init="olora", recipe=replace(SETTINGS.recipe, optimizer="lora+", ratio=4.0, patience=2)
-    )
-    run_training(tiny_base, data, first, settings=settings)
-    repeat = ["--repeat", str(first), "--base", str(tiny_base.folder), "--quiet"]
-    assert run(["train", str(data), str(tmp_path / "second"), *repeat]) == 0
-    assert "bit for bit" in capsys.readouterr().out
-    name = "adapter_model.safetensors"
-    assert (first / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-    assert (first / "training.png").read_bytes() == (tmp_path / "second" / "training.png").read_bytes()
-
-    # control: a record that says something else, as a lock of another run would
-    lock = json.loads((first / "zoo.lock.json").read_text())
-    lock["training"]["settings"]["recipe"]["learning_rate"] *= 1.01
-    lock["training"]["versions"]["torch"] = "1.0"
-    (first / "zoo.lock.json").write_text(json.dumps(lock))
-    assert run(["train", str(data), str(tmp_path / "third"), *repeat]) == 1
-    said = capsys.readouterr().err
-    assert "ZD008" in said
-    assert "torch was 1.0" in said
-    assert run(["train", str(write(task(13))), str(tmp_path / "fourth"), *repeat]) == 2
-    assert "is not the data" in capsys.readouterr().err
-
-
-def test_a_repeat_wants_the_data_that_were_measured_on(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """They decide what is held out, so without them other weights would come out after the whole training."""
-    eval_data = write([sample(f"the context {n} answers question", "yes") for n in range(4)])
-    eval_data = eval_data.rename(tmp_path / "eval.jsonl")
-    data, first, again = write(task(12)), tmp_path / "first", str(tmp_path / "again")
-    settings = replace(SETTINGS, data=replace(SETTINGS.data, eval_data=eval_data))
-    run_training(tiny_base, data, first, settings=settings)
-    repeat = ["--repeat", str(first), "--base", str(tiny_base.folder), "--quiet"]
-    for options, said in (
-        ([], "give them with --eval-data"),
-        (["--eval-data", str(data)], "is not the data that"),
-    ):
-        assert run(["train", str(data), again, *repeat, *options]) == 2
-        assert said in capsys.readouterr().err
-        assert not Path(again).exists()
-    assert run(["train", str(data), again, *repeat, "--eval-data", str(eval_data)]) == 0
-    assert "bit for bit" in capsys.readouterr().out
-
-    run_training(tiny_base, data, tmp_path / "divided")
-    repeat[1] = str(tmp_path / "divided")
-    assert run(["train", str(data), str(tmp_path / "x"), *repeat, "--eval-data", str(eval_data)]) == 2
-    assert "leave --eval-data out" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--optimizer", "lora-rite"], ["--optimizer", "lora+", "--lora-plus-ratio", "8"],
-        ["--optimizer", "lora-fa", "--init", "orthogonal"], ["--init", "pissa"], ["--shared-a", "3"],
-        ["--kind", "lora"], ["--micro-batch", "1"], ["--patience", "1"],
-    ],
-    ids=" ".join,
-)  # fmt: skip
-def test_the_command_takes_every_choice(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = ["--steps", "2", "--batch", "2", "--rank", "2", "--quiet"]
-    data = write(task(12))
-    assert command(data, tmp_path / "out", tiny_base, *small, *options, "--dry-run") == 0
-    assert command(data, tmp_path / "out", tiny_base, *small, *options) == 0
-    assert "accuracy" in capsys.readouterr().out
-    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
-
-
-def test_the_command_wants_an_invocation(
-    tiny_base: BaseModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["train", str(write(task(12))), str(tmp_path / "out"), "--base", str(tiny_base.folder)]) == 2
-    assert "--invocation" in capsys.readouterr().err

@@ -1,15 +1,15 @@
 """`zoo train`: an aLoRA from data, on the base model's cache."""
 
-from typing import Any
-
 import typer
 
 from zoo.cli import release_options as release
+from zoo.cli import repeating
 from zoo.cli import train_options as option
 from zoo.cli.options import AsJson, Base, Device, DryRun, Dtype, EvalData, Quiet
 
 
 def train(
+    context: typer.Context,
     data: option.Data,
     out: option.Out,
     invocation: option.Invocation = "",
@@ -54,6 +54,7 @@ def train(
 
     Example: zoo train data/requests.jsonl release --project .
     """
+    repeating.check_repeat(context)
     import json
 
     from zoo.cli.progress import shown
@@ -71,9 +72,8 @@ def train(
             kind=kind, rank=rank, targets=target or (), init=init, shared_a=shared_a, optimizer=optimizer,
             ratio=lora_plus_ratio, learning_rate=lr, steps=steps, batch=batch, micro_batch=micro_batch,
             patience=patience, seed=seed, load_in_4_bits=load_in_4_bits,
-            data=DataSettings(eval_data=eval_data, max_tokens=max_tokens, truncate=truncate)),
-    )  # fmt: skip
+            data=DataSettings(eval_data=eval_data, max_tokens=max_tokens, truncate=truncate)))  # fmt: skip
     with shown(quiet=quiet or silent_process()) as progress:
-        done: Any = request.plan() if dry_run else request.run(progress)
+        done = request.outcome(progress, dry_run=dry_run)
     if not silent_process():
         typer.echo(json.dumps(done.to_document(), indent=2) if as_json else "\n".join(done.lines()))

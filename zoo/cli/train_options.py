@@ -25,7 +25,7 @@ Adapters = Annotated[
 ]
 Repeat = Annotated[
     Path | None,
-    typer.Option(metavar="RELEASE", help="Do a recorded training again and compare the weights."),
+    typer.Option(metavar="RELEASE", help="Do a recorded training again, as it was, and compare the weights."),
 ]
 Kind = Annotated[
     Literal["alora", "lora"],

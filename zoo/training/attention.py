@@ -42,12 +42,15 @@ class Pass:
         last: the layer after whose keys and values a pass that keeps them ends.
         attend: another way to compute a layer, for static shapes on a device: query `[heads, tokens, head]`,
             keys, values, rule, layer; the same shape as the query.
+        order: of the line's tokens as `rows` have them, and the way back, int64 `[tokens]` each; None where
+            the rows stand in the line as they are.
     """
 
     rows: Sequence[Row]
     keep: "Callable[[int, Tensor, Tensor], None] | None" = None
     last: int = -1
     attend: Callable[..., "Tensor"] | None = None
+    order: "tuple[Tensor, Tensor] | None" = None
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("packed_pass", default=None)
@@ -120,6 +123,10 @@ def _attend(
         out = prefill_rows(query[0], key[0], value[0], given.rows, rule, layer)
     elif given.attend is not None:
         out = given.attend(query[0], key[0], value[0], rule, layer)
+    elif given.order is not None:
+        there, back = given.order
+        q, k, v = (x[0].index_select(1, there) for x in (query, key, value))
+        out = run_rows(q, k, v, given.rows, rule, layer).index_select(1, back)
     else:
         out = run_rows(query[0], key[0], value[0], given.rows, rule, layer)
     return out.transpose(0, 1)[None], None

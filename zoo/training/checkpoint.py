@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
-from zoo.staging import staged_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +40,7 @@ class Checkpoint:
     settings: Mapping[str, Any]
 
 
-def save(
+def write(
     folder: Path,
     checkpoint: Checkpoint,
     *,
@@ -49,10 +48,10 @@ def save(
     best: Mapping[str, "Tensor"],
     optimizer: "Steps",
 ) -> None:
-    """Writes a checkpoint, replacing the one in `folder`.
+    """Writes a checkpoint into a folder, which is to take the place of the last one whole.
 
     Raises:
-        OSError: the disk is full or not writable; the old checkpoint is still there.
+        OSError: the disk is full or not writable.
     """
     import torch
     from safetensors.torch import save_file
@@ -74,9 +73,8 @@ def save(
         "settings": dict(checkpoint.settings),
         "threads": torch.get_num_threads(),
     }
-    with staged_folder(folder, replace=True) as stage:
-        save_file(tensors, stage / "state.safetensors")
-        (stage / "state.json").write_text(json.dumps(document), encoding="utf-8")
+    save_file(tensors, folder / "state.safetensors")
+    (folder / "state.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def restore_threads(folder: Path) -> None:
@@ -102,7 +100,7 @@ def load(
     """Restores weights, optimiser and random state from a checkpoint, if there is one.
 
     Args:
-        folder: where `save` wrote.
+        folder: where `write` wrote.
         settings: of the run that resumes.
         parameters: filled in place.
         optimizer: over these parameters; its state is filled.

@@ -8,8 +8,9 @@ Source: Hinton et al. 2015, arXiv 1503.02531, at temperature 1; warm start again
 toy tasks, where cold starts were still at chance when warm ones had finished.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,12 @@ from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.training import checkpoint
 from zoo.training.contract import Contract
+from zoo.training.course import Look, Optimised
 from zoo.training.distil_settings import DistilSettings
 from zoo.training.initial import initialise
 from zoo.training.metric import Metric, read_json
-from zoo.training.optimise import Look, Optimised, Recipe, Task, optimise
+from zoo.training.optimise import Recipe, Task, optimise
+from zoo.training.original import original_teacher
 from zoo.training.parts import Parts, divide
 from zoo.training.prefix import PrefixStore, answer_logits, batches
 from zoo.training.record import distillation_record
@@ -96,6 +99,7 @@ def recover(
     data: Path,
     settings: DistilSettings | None = None,
     contract: Contract | None = None,
+    original: Path | None = None,
     work: Path | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
@@ -105,11 +109,14 @@ def recover(
 
     Args:
         base: the base model.
-        relabelled: an aLoRA folder in normal form; its weights on every token are the teacher.
+        relabelled: an aLoRA folder in normal form; its weights on every token are the teacher, unless there
+            is an original.
         invocation: as in that folder.
         data: JSONL of prompts and answers.
         settings: see `DistilSettings`.
         contract: the adapter's `io.yaml`, which makes the prompts and judges the replies; or None.
+        original: the adapter of which `relabelled` is an approximation, as PEFT loads it: the teacher; or
+            None.
         work: where the teacher's predictions and the run's state are kept until it is finished: called
             again after it was killed, it goes on with the same losses. None keeps nothing.
         device: torch device.
@@ -137,13 +144,19 @@ def recover(
         "contract": contract.sha256 if contract else "",
         "base": base.revision or base.weights_sha256,
         "adapter": sha256_file(relabelled / WEIGHTS_NAME),
+        "original": sha256_file(original / WEIGHTS_NAME) if original else "",
         "invocation": list(invocation.ids),
         "base_dtype": dtype,
         "device": device,
         **settings.identity(),
     }
     run = _Run(model=model, parts=parts, settings=settings, identity=identity, work=work, progress=progress)
-    return _recover(run, prompter, dtype)
+    if original is None:
+        return _recover(run, prompter, dtype, lambda: model)
+    teacher = partial(
+        original_teacher, original, base=base, relabelled=relabelled, dtype=dtype, device=device
+    )
+    return _recover(run, prompter, dtype, teacher)
 
 
 def weights(model: "PeftModel") -> dict[str, "Tensor"]:
@@ -155,7 +168,7 @@ def weights(model: "PeftModel") -> dict[str, "Tensor"]:
     return {name: tensor.detach().float().cpu() for name, tensor in state.items()}
 
 
-def _recover(run: _Run, prompter: Prompter, dtype: Dtype) -> Recovery:
+def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], PeftModel]") -> Recovery:
     parts, model, progress = run.parts, run.model, run.progress
     options = choices([sample.answer for part in (parts.train, parts.held_out) for sample in part])
 
@@ -164,10 +177,12 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype) -> Recovery:
         return found
 
     metric = Metric(options=options, decode=text, read=parts.read_held_out or read_json)
-    teachers = _teachers(run)  # while the weights are the LoRA's
+    teacher = load()
+    teachers = _teachers(run, teacher)  # while the weights are the LoRA's
     measured = Measured(model, samples=parts.held_out, metric=metric)
     folder = run.folder(TEACHER)
-    measured.teach(progress, kept=folder and folder / "held_out.json")
+    measured.teach(progress, kept=folder and folder / "held_out.json", original=teacher)
+    del teacher  # where it is a model of its own, its memory is the student's from here on
     train, validation = PrefixStore(model, parts.train), PrefixStore(model, parts.validation)
     train.fill(progress)
     measured.before(progress)
@@ -195,13 +210,13 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype) -> Recovery:
     )
 
 
-def _teachers(run: _Run) -> tuple[Teacher, Teacher]:
+def _teachers(run: _Run, model: "PeftModel") -> tuple[Teacher, Teacher]:
     """The teacher's predictions of the training and the validation samples."""
     folder, top_k = run.folder(TEACHER), run.settings.teacher_top_k
     if folder:
         claim(folder, run.identity)
     found = tuple(
-        Teacher(run.model, samples, folder=folder and folder / name, top_k=top_k)
+        Teacher(model, samples, folder=folder and folder / name, top_k=top_k)
         for name, samples in (("train", run.parts.train), ("validation", run.parts.validation))
     )
     for teacher, label in zip(found, ("teacher", "teacher, validation"), strict=True):

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from zoo.evaluation.verdict import MARGIN
-from zoo.training.optimise import Optimised, Recipe
+from zoo.training.course import Optimised
+from zoo.training.optimise import Recipe
 from zoo.training.optimisers import Name
 from zoo.training.parts import DataSettings
 from zoo.training.plan import RATES
@@ -102,7 +103,7 @@ class DistilSettings:
         """Why a run ended."""
         steps, best = len(optimised.losses), optimised.best_step
         kept = "the start was kept" if best == 0 else f"step {best} was kept"
-        if steps < self.recipe.steps:
+        if self.recipe.exhausted(optimised.looks, best):  # which may be at the very last step
             looks = f"{self.recipe.patience} looks at unseen prompts"
             return Ending(
                 settled=True, said=f"at step {steps} of {self.recipe.steps}, no closer in {looks}; {kept}"

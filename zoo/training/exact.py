@@ -13,19 +13,24 @@ if TYPE_CHECKING:
     from zoo.training.entry import Layers
 
 
+JOINED = 128  # tokens of rows that are taken as one
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of a packed pass.
+    """One row of a packed pass, or several neighbours that continue the same prefix.
 
     Attributes:
         begin: where its tokens begin in the line.
         end: where they end.
         pieces: of its prefix, in order; each by layer, keys and values `[kv_heads, tokens, head]`.
+        runs: tokens of each of several, which see the prefix and not each other; empty is one.
     """
 
     begin: int
     end: int
     pieces: Sequence["Layers"] = ()
+    runs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ def run_rows(
         [visible(piece[layer], before, total, rule.window) for piece, before, total in _places(row)]
         for row in rows
     ]
-    spans = [(row.begin, row.end) for row in rows]
+    spans = [(row.begin, row.end, row.runs or (row.end - row.begin,)) for row in rows]
     # one node of the graph for a whole layer: one for each operation would cost more than they do
     found: Tensor = node(_attend, _attend_back)(query, key, value, spans, pieces, rule)
     return found
@@ -93,7 +98,7 @@ def _attend(
     query: "Tensor",
     key: "Tensor",
     value: "Tensor",
-    spans: list[tuple[int, int]],
+    spans: list[tuple[int, int, tuple[int, ...]]],
     pieces: "list[list[tuple[Tensor, Tensor, int]]]",
     rule: Rule,
 ) -> "Tensor":
@@ -104,12 +109,12 @@ def _attend(
     scaled = (query * rule.scale).reshape(key.shape[0], groups, tokens, -1)
     out = query.new_empty(key.shape[0], groups, tokens, value.shape[-1])
     kept: list[Tensor] = []
-    for (begin, end), prefix in zip(spans, pieces, strict=True):
+    for (begin, end, runs), prefix in zip(spans, pieces, strict=True):
         q, size = scaled[:, :, begin:end].flatten(1, 2), end - begin
         own_k, own_v = key[:, begin:end], value[:, begin:end]
-        own = _scores(q, own_k, 0, size, Rule(scale=1.0, softcap=rule.softcap))
-        own = own + _causal(size, groups, rule.window, q.device)
-        scores = torch.cat([*(_scores(q, k, far, size, rule) for k, _, far in prefix), own], dim=-1)
+        own = _scores(q, own_k, 0, runs, Rule(scale=1.0, softcap=rule.softcap))
+        own = own + _causal(runs, groups, rule.window, q.device)
+        scores = torch.cat([*(_scores(q, k, far, runs, rule) for k, _, far in prefix), own], dim=-1)
         chances = torch.softmax(scores, dim=-1).to(query.dtype)
         kept.extend((chances, scores) if rule.softcap is not None else (chances,))
         parts = torch.split(chances, [*(k.shape[1] for k, _, _ in prefix), size], dim=-1)
@@ -129,7 +134,7 @@ def _attend_back(ctx: Any, *grads: "Tensor") -> "tuple[Tensor | None, ...]":
     groups, rule, rest = scaled.shape[1], ctx.rule, iter(kept)
     wanted = grads[0].reshape(*scaled.shape[:3], -1)
     grad_q, grad_k, grad_v = torch.empty_like(scaled), torch.empty_like(key), torch.empty_like(value)
-    for (begin, end), prefix in zip(ctx.spans, ctx.pieces, strict=True):
+    for (begin, end, _), prefix in zip(ctx.spans, ctx.pieces, strict=True):
         chances, size = next(rest), end - begin
         q, wish = scaled[:, :, begin:end].flatten(1, 2), wanted[:, :, begin:end].flatten(1, 2)
         own_k, own_v = key[:, begin:end], value[:, begin:end]
@@ -156,26 +161,61 @@ def _places(row: Row) -> "list[tuple[Any, int, int]]":
     return [(piece, sum(sizes[:index]), total) for index, piece in enumerate(row.pieces)]
 
 
-def _scores(q: "Tensor", k: "Tensor", far: int, size: int, rule: Rule) -> "Tensor":
+def _scores(q: "Tensor", k: "Tensor", far: int, runs: tuple[int, ...], rule: Rule) -> "Tensor":
     """Scores of one row's tokens on one piece, float32, -inf where the window ends before."""
     import torch
 
     scores = (q @ k.mT).float()
     if rule.softcap is not None:
         scores = rule.softcap * torch.tanh(scores / rule.softcap)
-    if rule.window is None or far + size <= rule.window:
+    if rule.window is None or far + max(runs) <= rule.window:
         return scores
-    here = torch.arange(size, device=q.device)[:, None] + far
+    here = torch.cat([torch.arange(size, device=q.device) for size in runs])[:, None] + far
     unseen = here - torch.arange(k.shape[1], device=q.device)[None] >= rule.window
-    return scores.masked_fill(unseen.repeat(q.shape[1] // size, 1), -torch.inf)
+    return scores.masked_fill(unseen.repeat(q.shape[1] // unseen.shape[0], 1), -torch.inf)
 
 
-@lru_cache(maxsize=32)
-def _causal(size: int, groups: int, window: int | None, device: Any) -> "Tensor":
-    """What is added to a row's scores on its own tokens, float32 `[groups * size, size]`."""
+@lru_cache(maxsize=128)
+def _causal(runs: tuple[int, ...], groups: int, window: int | None, device: Any) -> "Tensor":
+    """What is added to a row's scores on its own tokens, float32 `[groups * tokens, tokens]`."""
     import torch
 
-    here = torch.arange(size, device=device)
+    here = torch.arange(sum(runs), device=device)
+    run = torch.cat([torch.full((size,), place, device=device) for place, size in enumerate(runs)])
     distance = here[:, None] - here[None]
-    unseen = distance < 0 if window is None else (distance < 0) | (distance >= window)
-    return torch.zeros(size, size, device=device).masked_fill_(unseen, -torch.inf).repeat(groups, 1)
+    unseen = (distance < 0) | (run[:, None] != run[None])
+    if window is not None:
+        unseen |= distance >= window
+    hidden = torch.zeros(unseen.shape, device=device).masked_fill_(unseen, -torch.inf)
+    return hidden.repeat(groups, 1)
+
+
+def joined(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+    """Rows that continue the same prefix as one, which reads its keys and values once.
+
+    Args:
+        rows: of a line, one run each.
+
+    Returns:
+        Fewer rows, and the order in which they want the line's tokens; empty where it stays as it is.
+    """
+    alike: dict[Any, list[Row]] = {}
+    held: dict[Any, int] = {}
+    for row in rows:
+        place = tuple(map(id, row.pieces)) or id(row)
+        count, size = held.get(place, 0), row.end - row.begin
+        # each scores the others' tokens too, for nothing: of few they cost less than another pass
+        used = sum(one.end - one.begin for one in alike.get((place, count), ()))
+        if used and used + size > JOINED:
+            held[place] = count = count + 1
+        alike.setdefault((place, count), []).append(row)
+    if len(alike) == len(rows):
+        return list(rows), []
+    found: list[Row] = []
+    order: list[int] = []
+    for members in alike.values():
+        begin = len(order)
+        order += [token for row in members for token in range(row.begin, row.end)]
+        sizes = tuple(row.end - row.begin for row in members)
+        found.append(Row(begin=begin, end=len(order), pieces=members[0].pieces, runs=sizes))
+    return found, order

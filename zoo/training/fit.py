@@ -1,9 +1,10 @@
 """One adapter's optimisation and measurement on stored prefixes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.answers import accuracy, answer_all, choices, trivial_accuracy
 from zoo.models import Dtype
@@ -11,18 +12,22 @@ from zoo.progress import Progress, silent
 from zoo.prompts import Prompter
 from zoo.specs.lock import BehaviourRecord
 from zoo.training import tracking
+from zoo.training.course import Look, Optimised
 from zoo.training.dataset import Encoded
 from zoo.training.deal import Deal, portion
+from zoo.training.factors import Factors
 from zoo.training.metric import Metric
-from zoo.training.optimise import Optimised, Task, optimise
+from zoo.training.optimise import Task, optimise, optimise_together
 from zoo.training.peers import ALONE, Peers
 from zoo.training.plan import TrainingPlan
-from zoo.training.prefix import PrefixStore, answer_loss
+from zoo.training.prefix import answer_loss
 from zoo.training.record import identity
-from zoo.training.share import dealt_stores
+from zoo.training.share import DealtStore, dealt_stores
+from zoo.training.strand import Told
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +60,9 @@ class Stores:
         deal: how samples are drawn from the first.
     """
 
-    train: PrefixStore
-    validation: PrefixStore
-    held_out: PrefixStore
+    train: DealtStore
+    validation: DealtStore
+    held_out: DealtStore
     deal: Deal
 
     @classmethod
@@ -101,6 +106,23 @@ class Stores:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One of several adapters that are trained in passes of one model.
+
+    Attributes:
+        plan: what to train.
+        stores: its samples.
+        factors: its own.
+        progress: told about it.
+    """
+
+    plan: TrainingPlan
+    stores: Stores
+    factors: Factors
+    progress: Progress = field(default=silent)
+
+
 def fit(
     model: "PeftModel", plan: TrainingPlan, stores: Stores, *, name: str, folder: Path, work: Path, run: Run
 ) -> Optimised:
@@ -116,6 +138,78 @@ def fit(
         run: where and how.
     """
     stores.train.fill(run.progress)
+    metric = _metric(plan, stores)
+    task = Task(
+        parameters={key: p for key, p in model.named_parameters() if ".lora_" in key},
+        loss=lambda rows: answer_loss(stores.train, rows),
+        prefetch=stores.train.prefetch,
+        score=lambda: metric.look(stores.validation),
+        **_about(plan, stores, run),
+    )
+    with _tracker(name, task, folder=folder, run=run) as tracker:
+        return optimise(task, plan.settings.recipe, work=work, tracker=tracker, progress=run.progress)
+
+
+def fit_together(
+    members: Mapping[str, Member], *, folder: Path, work: Path, run: Run
+) -> dict[str, Optimised]:
+    """Optimises several adapters side by side; each one's best-scoring weights are left in its factors.
+
+    Args:
+        members: by name, their stores views of one; all with one recipe.
+        folder: in which event files go.
+        work: where checkpoints go.
+        run: where and how.
+    """
+    from zoo.training.joint import together
+
+    first = next(iter(members.values()))
+    first.stores.train.fill(first.progress)
+    tasks: dict[str, Task] = {}
+    with ExitStack() as open_trackers:
+        told: dict[str, Told] = {}
+        for name, one in members.items():
+            tasks[name] = task = _beside(one, run)
+            tracker = open_trackers.enter_context(_tracker(name, task, folder=folder, run=run))
+            told[name] = Told(tracker=tracker, progress=one.progress)
+        stores = {name: one.stores.train for name, one in members.items()}
+        passes = together(stores, {name: one.factors for name, one in members.items()})
+        return optimise_together(tasks, first.plan.settings.recipe, passes, work=work, told=told)
+
+
+def _beside(one: Member, run: Run) -> Task:
+    """A member's task; alone it is run with its factors in the model."""
+    metric = _metric(one.plan, one.stores)
+
+    def score() -> Look:
+        one.factors.put()
+        return metric.look(one.stores.validation)
+
+    def loss(rows: Sequence[int]) -> "Tensor":
+        one.factors.put()
+        return answer_loss(one.stores.train, rows)
+
+    return Task(
+        parameters=one.factors.parameters,
+        loss=loss,
+        score=score,
+        sizes=[len(sample.lead) + len(sample.answer) - 1 for sample in one.stores.train.samples],
+        **_about(one.plan, one.stores, run),
+    )
+
+
+def _about(plan: TrainingPlan, stores: Stores, run: Run) -> dict[str, Any]:
+    """What a task's samples are, whoever runs them."""
+    return {
+        "samples": len(stores.train.samples),
+        "tokens": [len(sample.answer) for sample in stores.train.samples],
+        "identity": identity(plan, run.dtype, run.device),
+        "deal": stores.deal,
+        "peers": run.peers,
+    }
+
+
+def _metric(plan: TrainingPlan, stores: Stores) -> Metric:
     tokenizer = Prompter(plan.base)
     answers = [sample.answer for part in (stores.train, stores.validation) for sample in part.samples]
 
@@ -123,34 +217,26 @@ def fit(
         found: str = tokenizer.tokenizer.decode(list(ids), skip_special_tokens=True)
         return found
 
-    metric = Metric.of(answers, text, plan.parts.read)
-    task = Task(
-        parameters={key: p for key, p in model.named_parameters() if ".lora_" in key},
-        samples=len(stores.train.samples),
-        tokens=[len(sample.answer) for sample in stores.train.samples],
-        loss=lambda rows: answer_loss(stores.train, rows),
-        prefetch=stores.train.prefetch,
-        score=lambda: metric.look(stores.validation),
-        identity=identity(plan, run.dtype, run.device),
-        deal=stores.deal,
-        peers=run.peers,
-    )
-    tracker = (
-        run.peers.first
-        and run.tracker
-        and tracking.open_tracker(
-            run.tracker,
-            folder=folder / f"{name}.tensorboard",
-            project=folder.name,
-            run=name,
-            settings=task.identity,
-        )
+    return Metric.of(answers, text, plan.parts.read)
+
+
+@contextmanager
+def _tracker(name: str, task: Task, *, folder: Path, run: Run) -> "Iterator[tracking.Tracker | None]":
+    """The tracker of a run, if it has one and this process speaks for it; ended with the block."""
+    if not (run.tracker and run.peers.first):
+        yield None
+        return
+    tracker = tracking.open_tracker(
+        run.tracker,
+        folder=folder / f"{name}.tensorboard",
+        project=folder.name,
+        run=name,
+        settings=task.identity,
     )
     try:
-        return optimise(task, plan.settings.recipe, work=work, tracker=tracker or None, progress=run.progress)
+        yield tracker
     finally:
-        if tracker:
-            tracker.end()
+        tracker.end()
 
 
 def measure(plan: TrainingPlan, stores: Stores, progress: Progress) -> BehaviourRecord:

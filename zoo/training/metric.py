@@ -27,7 +27,6 @@ from zoo.training.prefix import PrefixStore, answer_loss, batches, by_row
 from zoo.training.share import StorePart
 
 if TYPE_CHECKING:
-
     Ids = tuple[int, ...]
 
 DECODED = 32

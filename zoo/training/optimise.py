@@ -2,23 +2,25 @@
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.errors import VerdictError
+from zoo.errors import UsageError
 from zoo.progress import Progress, silent
-from zoo.training import checkpoint, optimisers
+from zoo.staging import staged_folder
+from zoo.training import optimisers
+from zoo.training.course import Look, Optimised
 from zoo.training.deal import Deal
 from zoo.training.peers import ALONE, Peers, digest
+from zoo.training.step import take_step
+from zoo.training.strand import Strand, Told
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
-    from zoo.training.optimisers import Steps
     from zoo.training.tracking import Tracker
 
 
@@ -29,7 +31,7 @@ class Recipe:
     Attributes:
         steps: optimiser steps.
         batch: samples a step.
-        micro_batch: samples run at once; gradients are accumulated over a step, weighted by tokens.
+        micro_batch: samples of a task run at once; gradients are accumulated over a step, weighted by tokens.
         optimizer: see `zoo.training.optimisers`.
         ratio: B's learning rate as a multiple of A's, for lora+ alone.
         learning_rate: at its highest; for lora+ A's.
@@ -67,27 +69,13 @@ class Recipe:
         share = (step - self.warmup) / max(1, self.steps - self.warmup + 1)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
+    def exhausted(self, looks: Sequence[tuple[int, object]], best_step: int) -> bool:
+        """Whether as many looks as patience bears came after the best one."""
+        return 0 < self.patience <= sum(step > best_step for step, _ in looks)
+
     def rows(self, step: int, deal: Deal) -> list[tuple[int, int]]:
         """The samples of a step, counted from 1, with their lanes: a new permutation every epoch."""
         return deal.draw((step - 1) * self.batch, self.batch, seed=self.seed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What one look at validation data saw.
-
-    Attributes:
-        rank: compared from the first number on; higher is better.
-        values: by name, for people, plots and trackers; the first is the one that is named.
-    """
-
-    rank: tuple[float, ...]
-    values: Mapping[str, float]
-
-    @classmethod
-    def of(cls, score: "float | Look") -> "Look":
-        """A plain score as a look."""
-        return score if isinstance(score, Look) else cls(rank=(score,), values={"score": score})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +93,7 @@ class Task:
         deal: how they are drawn and divided; any permutation, by one process, unless told.
         peers: the processes that optimise together, each given `loss` of its own samples alone; `score` has
             to be the same in all.
+        sizes: tokens that each sample's pass runs, where several tasks share passes.
     """
 
     parameters: Mapping[str, "Parameter"]
@@ -116,49 +105,28 @@ class Task:
     prefetch: Callable[[Sequence[int]], None] | None = None
     deal: Deal | None = None
     peers: Peers = ALONE
+    sizes: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Optimised:
-    """What a run ended with.
+class Together:
+    """How samples of several tasks are run in passes of one model.
 
     Attributes:
-        losses: mean loss of each step, nats a token; fewer than the recipe's steps when it ended early.
-        best_step: the step whose weights scored best; 0 is the start.
-        best_score: the first number of their rank.
-        looks: every look at the score: the step, and what was seen.
+        losses: some samples of each task by its name, to what the tasks' `loss` would be.
+        prefetch: told which samples come next.
     """
 
-    losses: Sequence[float]
-    best_step: int
-    best_score: float
-    looks: Sequence[tuple[int, Mapping[str, float]]]
+    losses: Callable[[Mapping[str, Sequence[int]]], "Mapping[str, Tensor]"]
+    prefetch: Callable[[Mapping[str, Sequence[int]]], None] | None = None
 
-
-@dataclass(slots=True, kw_only=True)
-class _Course:
-    """Where a run stands."""
-
-    losses: list[float] = field(default_factory=list)
-    looks: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
-    rank: tuple[float, ...] = (-math.inf,)
-    at: int = 0
-    best: dict[str, "Tensor"] = field(default_factory=dict)
-
-    def look(self, step: int, score: "float | Look", parameters: Mapping[str, "Parameter"]) -> None:
-        seen = Look.of(score)
-        self.looks.append((step, seen.values))
-        if not self.best or seen.rank > self.rank:
-            self.rank, self.at, self.best = seen.rank, step, _copy(parameters)
-
-    def exhausted(self, patience: int) -> bool:
-        return 0 < patience <= sum(step > self.at for step, _ in self.looks)
-
-    def note(self, speed: float) -> str:
-        name, value = next(iter(dict(self.looks)[self.at].items()))
-        return (
-            f"loss {self.losses[-1]:.4f}, best {name} {value:.4f} at step {self.at}, "
-            f"{speed:,.0f} answer tokens/s"
+    @classmethod
+    def alone(cls, name: str, task: Task) -> "Together":
+        """One task by itself."""
+        ahead = task.prefetch
+        return cls(
+            losses=lambda parts: {name: task.loss(parts[name])},
+            prefetch=ahead and (lambda parts: ahead(parts.get(name, ()))),
         )
 
 
@@ -186,133 +154,84 @@ def optimise(
         VerdictError: ZD005, no gradient at the first step, or a loss that is not finite.
         UsageError: ZD004, `work` holds a run with other settings; ZD006, see `optimisers.make`.
     """
+    told = {"": Told(label=label, tracker=tracker, progress=progress)}
+    return optimise_together({"": task}, recipe, Together.alone("", task), work=work, told=told)[""]
+
+
+def optimise_together(
+    tasks: Mapping[str, Task],
+    recipe: Recipe,
+    together: Together,
+    *,
+    work: Path | None = None,
+    told: Mapping[str, Told] | None = None,
+) -> dict[str, Optimised]:
+    """Optimises several tasks side by side, each as it would be alone: a step of each, then the next.
+
+    Each has its own order of samples, optimiser, best weights and end. The checkpoint is one of all, so they
+    always stand at the same step, but for those that have ended.
+
+    Args:
+        tasks: by name; all by the same processes.
+        recipe: of each.
+        together: how their samples are run.
+        work: see `optimise`; each task's state is in a folder of its name.
+        told: who is told of each.
+
+    Raises:
+        VerdictError: see `optimise`.
+        UsageError: see `optimise`; ZD004 too where `work` holds a run of other tasks.
+    """
     import torch
 
     torch.manual_seed(recipe.seed)
-    trained = optimisers.freeze(task.parameters, recipe.optimizer)
-    optimizer = optimisers.make(
-        task.parameters,
-        recipe.optimizer,
-        weight_decay=recipe.weight_decay,
-        clip=recipe.clip,
-        ratio=recipe.ratio,
-    )
-    settings = {**asdict(recipe), **task.identity, "processes": task.peers.count}
-    course = _resume(work, settings, trained, optimizer) or _Course()
-    _agree(task.peers, trained, settings, len(course.losses))
-    deal = task.deal or Deal.plain(task.samples)
-    if not course.looks:
-        course.look(0, task.score(), trained)
-    if tracker:
-        tracker.begin(len(course.losses))
-    begin, seen = time.monotonic(), 0
-    for step in range(len(course.losses) + 1, recipe.steps + 1):
-        course.losses.append(_step(task, recipe, optimizer, step, deal))
-        seen += sum(task.tokens[row] for row, _ in recipe.rows(step, deal))
-        if looked := step % recipe.check_every == 0 or step == recipe.steps:
-            course.look(step, task.score(), trained)
-        if tracker:
-            values = {f"validation/{name}": value for name, value in course.looks[-1][1].items()}
-            now = {"train/loss": course.losses[-1], "train/rate": recipe.rate(step)}
-            tracker.log(step, {**now, **(values if looked else {})})
-        progress(label, done=step, total=recipe.steps, note=course.note(seen / (time.monotonic() - begin)))
-        if looked and course.exhausted(recipe.patience):
-            break
-        if work and step % recipe.save_every == 0 and step < recipe.steps:
-            _agree(task.peers, trained, settings, step)
-            if task.peers.first:
-                _save(work, course, settings, trained, optimizer)
-    _agree(task.peers, trained, settings, len(course.losses))
-    for name, parameter in trained.items():
-        parameter.data.copy_(course.best[name])
-    return Optimised(losses=course.losses, best_step=course.at, best_score=course.rank[0], looks=course.looks)
+    if work and len(tasks) > 1 and work.is_dir():
+        _check_same(work, tasks)
+    runs = [
+        Strand.begun(name, task, recipe, folder=work and work / name, told=(told or {}).get(name, Told()))
+        for name, task in tasks.items()
+    ]
+    peers = runs[0].task.peers
+    _agree(peers, runs)
+    for run in runs:
+        run.begin()
+    while going := [run for run in runs if not run.ended]:
+        step = going[0].step + 1
+        losses = take_step(going, recipe, together, step)
+        for run in going:
+            run.stepped(losses[run.name])
+        last = all(run.ended for run in runs)
+        # several are saved at their end, too: what follows takes longer, and none is then trained again
+        if work and ((step % recipe.save_every == 0 and not last) or (last and len(runs) > 1)):
+            _agree(peers, runs)
+            if peers.first:
+                _save(work, runs)
+    _agree(peers, runs)
+    return {run.name: run.kept() for run in runs}
 
 
-def _save(
-    work: Path,
-    course: _Course,
-    settings: Mapping[str, Any],
-    trained: Mapping[str, "Parameter"],
-    optimizer: "Steps",
-) -> None:
-    state = checkpoint.Checkpoint(
-        losses=course.losses, looks=course.looks, rank=course.rank, best_step=course.at, settings=settings
-    )
-    checkpoint.save(work, state, parameters=trained, best=course.best, optimizer=optimizer)
+def _save(work: Path, runs: Sequence[Strand]) -> None:
+    with staged_folder(work, replace=True) as stage:
+        for run in runs:
+            folder = stage / run.name
+            folder.mkdir(exist_ok=True)
+            run.save(folder)
 
 
-def _resume(
-    work: Path | None,
-    settings: Mapping[str, Any],
-    trained: Mapping[str, "Parameter"],
-    optimizer: "Steps",
-) -> _Course | None:
-    found = work and checkpoint.load(work, settings, parameters=trained, optimizer=optimizer)
-    if not found:
-        return None
-    state, best = found
-    return _Course(
-        losses=list(state.losses), looks=list(state.looks), rank=state.rank, at=state.best_step, best=best
-    )
-
-
-def _agree(peers: Peers, trained: Mapping[str, "Parameter"], settings: Mapping[str, Any], step: int) -> None:
-    """Makes sure that all processes stand at the same step of the same run with the same weights."""
+def _agree(peers: Peers, runs: Sequence[Strand]) -> None:
+    """Makes sure that all processes stand at the same steps of the same runs with the same weights."""
     if peers.count > 1:
-        peers.agree(json.dumps(settings, sort_keys=True), "settings or data")
-        peers.agree(f"{step} {digest(trained)}", f"weights at step {step}")
+        peers.agree(json.dumps([run.settings for run in runs], sort_keys=True), "settings or data")
+        steps = [run.step for run in runs]
+        peers.agree(f"{steps} {[digest(run.trained) for run in runs]}", f"weights at step {max(steps)}")
 
 
-def _step(task: Task, recipe: Recipe, optimizer: "Steps", step: int, deal: Deal) -> float:
-    tokens = sum(task.tokens[row] for row, _ in recipe.rows(step, deal))
-    total = 0.0
-    parts = _parts(task, recipe, step, deal)
-    following = _parts(task, recipe, step + 1, deal) or [[]]
-    for part, after in zip(parts, [*parts[1:], following[0]], strict=False):
-        if task.prefetch:
-            task.prefetch(after)
-        loss = task.loss(part) / tokens
-        if loss.requires_grad:  # else nothing that is trained took part: the norm below is zero
-            loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    if task.peers.count > 1:
-        total = _summed(task, total)
-    norm = optimisers.clip_gradients(optimizer, recipe.clip)
-    if not math.isfinite(total) or not math.isfinite(norm):
-        raise VerdictError(
-            f"the loss or its gradient is not finite at step {step}", hint="lower --lr", code="ZD005"
+def _check_same(work: Path, tasks: Mapping[str, Task]) -> None:
+    """What is packed together decides how sums are rounded, so a run goes on with the tasks it began with."""
+    begun = sorted(path.parent.name for path in work.glob("*/state.json"))
+    if begun and begun != sorted(tasks):
+        raise UsageError(
+            f"{work} holds an unfinished run of {', '.join(begun)}",
+            hint=f"run it with the same options to resume, or remove {work} to begin anew",
+            code="ZD004",
         )
-    if step == 1 and norm == 0.0:
-        raise VerdictError(
-            "the gradient is exactly zero at the first step: the adapter does not act on what is trained",
-            hint="check the invocation and the target modules",
-            code="ZD005",
-        )
-    optimisers.set_rate(optimizer, recipe.rate(step))
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return total
-
-
-def _parts(task: Task, recipe: Recipe, step: int, deal: Deal) -> list[list[int]]:
-    """What this process runs of a step, at once and one after another."""
-    peers, size = task.peers, recipe.micro_batch
-    rows = [row for row, lane in recipe.rows(step, deal) if deal.owner(lane, peers.count) == peers.index]
-    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-
-
-def _summed(task: Task, total: float) -> float:
-    """The loss of all processes, whose gradients are added up in every one."""
-    import torch
-
-    trained = [parameter for parameter in task.parameters.values() if parameter.requires_grad]
-    for parameter in trained:
-        if parameter.grad is None:  # this process had no sample of the step
-            parameter.grad = torch.zeros_like(parameter)
-    loss = torch.tensor([total], device=trained[0].device)
-    task.peers.add([loss, *(parameter.grad for parameter in trained if parameter.grad is not None)])
-    return float(loss)
-
-
-def _copy(parameters: Mapping[str, "Parameter"]) -> dict[str, "Tensor"]:
-    return {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}

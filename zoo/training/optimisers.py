@@ -72,7 +72,9 @@ def make(
         second = [parameter for key, parameter in trained.items() if B in key]
         groups = [{"params": first, "ratio": 1.0}, {"params": second, "ratio": ratio}]
         groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay)
+    # of hundreds of small factors: else each is a dozen calls a step, which on a CPU are not even grouped
+    fused = all(parameter.device.type == "cpu" for parameter in trained.values())
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay, fused=fused or None)
 
 
 def set_rate(optimizer: "Steps", rate: float) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from zoo.adapter import WEIGHTS_NAME
 from zoo.converters.release_folder import adapter_config, write_release
 from zoo.layouts import CONFIG_NAME
+from zoo.pictures import evaluation
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.specs.release import ReleaseSpec
 from zoo.staging import staged_folder
 from zoo.training import plot
+from zoo.training.course import Optimised
 from zoo.training.distil import weights
-from zoo.training.optimise import Optimised
 from zoo.training.plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -53,11 +54,14 @@ def write_outcome(
         if drawn := plot.can_draw():
             plot.draw(
                 stage / plot.PLOT_NAME,
-                title=f"{spec.name} on {plan.base.id}",
+                name=f"{spec.name} on {plan.base.id}",
                 losses=optimised.losses,
                 looks=optimised.looks,
                 best_step=optimised.best_step,
+                training=training,
             )
+            if settings.kind != "lora":
+                evaluation.draw(stage / evaluation.EVALUATION_NAME, behaviour, name=spec.name)
         for name, content in plan.project.files.items():
             (stage / name).write_bytes(content)
         if settings.kind == "lora":

@@ -7,7 +7,8 @@ from zoo.errors import UndecidedError
 from zoo.training.adapted import everywhere
 from zoo.training.attention import Pass, Stopped, packed
 from zoo.training.entry import Entry, Recorder
-from zoo.training.exact import Row
+from zoo.training.exact import Row, joined
+from zoo.training.update import Span
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -62,6 +63,7 @@ def logits(
     keep: Sequence[Sequence[int]],
     *,
     adapted: bool,
+    spans: Sequence[Span] = (),
 ) -> "Tensor":
     """Logits at some tokens of some runs; the vocabulary is read for these alone.
 
@@ -71,6 +73,7 @@ def logits(
         pieces: per run, what it continues.
         keep: per run, at which of its tokens.
         adapted: whether the adapter acts.
+        spans: whose adapter acts where, instead of the active one everywhere.
 
     Returns:
         `[kept tokens, vocabulary]` in the model's dtype, run after run.
@@ -84,10 +87,22 @@ def logits(
     places = torch.tensor(
         [row.begin + place for row, kept in zip(rows, keep, strict=True) for place in kept], device=device
     )
-    with everywhere(model, on=adapted), packed(base, Pass(rows=rows)):
+    given = _pass(rows, device)
+    with everywhere(model, on=adapted, spans=spans), packed(base, given):
         output = base(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=places)
     found: Tensor = output.logits[0]
     return found
+
+
+def _pass(rows: Sequence[Row], device: Any) -> Pass:
+    """Rows that continue the same prefix are taken as one."""
+    import torch
+
+    found, order = joined(rows)
+    if not order:
+        return Pass(rows=found)
+    there = torch.tensor(order, device=device)
+    return Pass(rows=found, order=(there, there.argsort()))
 
 
 def _rows(runs: Sequence[Sequence[int]], pieces: "Sequence[Sequence[Layers]]") -> list[Row]:

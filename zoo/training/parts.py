@@ -63,17 +63,18 @@ class Parts:
 
 
 def _check_apart(data: Dataset, evaluation: Dataset) -> None:
-    """Refuses evaluation data that shares a prompt with the training data: it would not be held out."""
-    lines = {_prompt(sample): sample.line for sample in data.samples}
+    """Refuses evaluation data that share a prompt or a group with what is trained on: it is not held out."""
+    prompts = {_prompt(sample): sample.line for sample in data.samples}
+    groups = {sample.group: sample.line for sample in data.samples}
     for sample in evaluation.samples:
-        seen = lines.get(_prompt(sample))
-        if seen is not None:
-            raise SpecError(
-                f"{evaluation.name}, line {sample.line} has the prompt of {data.name}, line {seen}: "
-                "what is trained on cannot be measured on",
-                code="ZD002",
-                hint="take the shared prompts out of one file, or leave --eval-data out",
-            )
+        for what, seen in (("prompt", prompts.get(_prompt(sample))), ("group", groups.get(sample.group))):
+            if seen is not None:
+                raise SpecError(
+                    f"{evaluation.name}, line {sample.line} has the {what} of {data.name}, line {seen}: "
+                    "what is trained on cannot be measured on",
+                    code="ZD002",
+                    hint=f"take the shared {what}s out of one file, or leave --eval-data out",
+                )
 
 
 def _prompt(sample: Sample) -> str:

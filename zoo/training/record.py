@@ -10,8 +10,9 @@ from zoo.errors import SpecError
 from zoo.models import Dtype
 from zoo.provenance import package_versions
 from zoo.specs.lock import TrainingRecord
+from zoo.training.course import Optimised
 from zoo.training.distil_settings import DistilSettings
-from zoo.training.optimise import Optimised, Recipe
+from zoo.training.optimise import Recipe
 from zoo.training.parts import DataSettings, Parts
 from zoo.training.peers import process_count
 from zoo.training.plan import TrainingPlan, TrainSettings

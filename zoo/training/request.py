@@ -13,7 +13,7 @@ from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
 from zoo.training.project import Project
 
 if TYPE_CHECKING:
-    from zoo.training.repeat import Repeated
+    from zoo.training.repeat import Recorded, Repeated
     from zoo.training.several import SeveralPlans, SeveralTrained
     from zoo.training.train import Trained
 
@@ -36,7 +36,7 @@ class Request:
         io: an `io.yaml` alone, or None; likewise.
         adapters: names of several adapters; empty for one.
         repeat: a release whose training is done again, or None.
-        settings: how; unused by `repeat`.
+        settings: how; of these `repeat` uses `eval_data` alone, and neither device nor dtype nor tracker.
         device: torch device.
         dtype: of the base weights.
         tracker: an experiment tracker, or None.
@@ -62,6 +62,16 @@ class Request:
     tracker: tracking.Name | None
     processes: int = 1
 
+    def outcome(
+        self, progress: Progress = silent, *, dry_run: bool = False
+    ) -> "TrainingPlan | SeveralPlans | Trained | SeveralTrained | Repeated":
+        """The plan, or what came of doing it.
+
+        Raises:
+            ZooError: see `plan` and `run`.
+        """
+        return self.plan() if dry_run else self.run(progress)
+
     def plan(self) -> "TrainingPlan | SeveralPlans":
         """What would be done, without a model.
 
@@ -69,11 +79,7 @@ class Request:
             ZooError: see `plan_training`.
         """
         if self.repeat:
-            from zoo.training.repeat import recorded
-
-            return plan_training(
-                self.data, **recorded(self.repeat, base=self.base, eval_data=self._eval_data).what
-            )
+            return plan_training(self.data, **self._recorded(self.repeat).what)
         if self.adapters:
             from zoo.training.several import plan_several
 
@@ -91,7 +97,8 @@ class Request:
 
             self.plan()  # what is wrong with the request is said before anything is started
             each = replace(self, processes=1).run
-            return launch(each, self.processes, device=self.device, progress=progress)
+            device = self._recorded(self.repeat).training.settings["device"] if self.repeat else self.device
+            return launch(each, self.processes, device=device, progress=progress)
         if self.repeat:
             from zoo.training.repeat import repeat
 
@@ -117,6 +124,11 @@ class Request:
             self.data, self.out, name=self.name, **about, **self._what(), project=self._project(),
             **how, progress=progress,
         )  # fmt: skip
+
+    def _recorded(self, folder: Path) -> "Recorded":
+        from zoo.training.repeat import recorded
+
+        return recorded(folder, base=self.base, eval_data=self._eval_data)
 
     @property
     def _eval_data(self) -> Path | None:

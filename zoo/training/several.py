@@ -1,32 +1,39 @@
 """Several adapters trained on shared conversations: what their prompts begin with is run once for all.
 
-Each adapter is trained as it would be alone, with its own draw of samples, its own best step and its own
-checkpoints; only the base model and the stored prefixes are shared. Which groups are held out is drawn once
-over all data, so that no adapter is measured on a conversation that another's training has seen.
+Each adapter is trained as it would be alone, with its own draw of samples, its own optimiser and its own best
+step; the base model, the stored prefixes and the base's part of every step are shared. Which groups are held
+out is drawn once over all data, so that no adapter is measured on a conversation that another's training has
+seen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.adapter import LOCK_NAME, AdapterRepo
 from zoo.errors import UsageError
 from zoo.models import Dtype
 from zoo.progress import Progress, silent
-from zoo.specs.release import Position
+from zoo.specs.release import Position, ReleaseSpec
 from zoo.staging import check_target
 from zoo.training import tracking
 from zoo.training.checkpoint import restore_threads
-from zoo.training.fit import Run, Stores
+from zoo.training.factors import Factors
+from zoo.training.fit import Member, Run, Stores, fit_together
 from zoo.training.initial import initialise
+from zoo.training.joint import joinable
 from zoo.training.peers import claimed_together, peers_here
 from zoo.training.plan import TrainingPlan, TrainSettings, plan_training
 from zoo.training.project import Project
 from zoo.training.record import identity
-from zoo.training.train import Trained, new_adapter, release_spec, train_adapter
+from zoo.training.train import Trained, finish, new_adapter, release_spec, train_adapter
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 MARK = "{adapter}"
+TOGETHER = ".together"  # folder of an unfinished run of several; no adapter is called so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,23 +195,74 @@ def train_several(
         done = [name for name in names if (root / name / LOCK_NAME).is_file()]
         for name in done:
             _check_same(root / name, plans[name], dtype=dtype, device=device)
-        for name in (left := [name for name in names if name not in done]):
+        left = [name for name in names if name not in done]
+        for name in left:
             check_target(root / name)
-            restore_threads(work / name)
-        trained: dict[str, Trained] = {}
+        begun = [name for name in names if (work / TOGETHER / name).is_dir()]
+        for folder in (*(work / name for name in left), *(work / TOGETHER / name for name in begun)):
+            restore_threads(folder)
         model = new_adapter(plans[names[0]], device=peers.device(device), dtype=dtype)
         # of all adapters, finished ones too: what is packed together decides how sums are rounded
         stores = Stores.together(model, plans, peers)
-        for name in left:
-            plan = plans[name]
-            settings = plan.settings
-            initialise(model, settings.init, seed=settings.recipe.seed, shared_a=settings.shared_a)
-            told = _named(progress, name)
-            run = Run(device=device, dtype=dtype, tracker=tracker, progress=told, peers=peers)
-            trained[name] = train_adapter(
-                model, plan, stores[name], spec=specs[name], target=root / name, work=work / name, run=run
-            )
+        run = Run(device=device, dtype=dtype, tracker=tracker, progress=progress, peers=peers)
+        library = _Library(
+            model=model, plans=plans, stores=stores, specs=specs, root=root, work=work, run=run
+        )
+        beside = [name for name in names if name in left or name in begun]
+        if len(beside) > 1 and tracker != "trackio" and joinable(stores[beside[0]].train):
+            trained = library.side_by_side(beside, left)
+        else:
+            trained = {name: library.alone(name) for name in left}
     return SeveralTrained(adapters=trained, finished=done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Library:
+    """What is trained, on what, and where it goes."""
+
+    model: "PeftModel"
+    plans: Mapping[str, TrainingPlan]
+    stores: Mapping[str, Stores]
+    specs: Mapping[str, ReleaseSpec]
+    root: Path
+    work: Path
+    run: Run
+
+    def alone(self, name: str) -> Trained:
+        """Trains one adapter after another."""
+        self._fresh(name)
+        return train_adapter(
+            self.model, self.plans[name], self.stores[name], spec=self.specs[name],
+            target=self.root / name, work=self.work / name, run=self._run(name),
+        )  # fmt: skip
+
+    def side_by_side(self, names: Sequence[str], left: Sequence[str]) -> dict[str, Trained]:
+        """Trains adapters together, and writes those that are not there yet."""
+        members = {}
+        for name in names:
+            self._fresh(name)
+            members[name] = Member(
+                plan=self.plans[name],
+                stores=self.stores[name],
+                factors=Factors(self.model),
+                progress=self._run(name).progress,
+            )
+        done = fit_together(members, folder=self.root, work=self.work / TOGETHER, run=self.run)
+        trained = {}
+        for name in left:
+            members[name].factors.put()
+            trained[name] = finish(
+                self.model, self.plans[name], self.stores[name], done[name], spec=self.specs[name],
+                target=self.root / name, run=self._run(name),
+            )  # fmt: skip
+        return trained
+
+    def _fresh(self, name: str) -> None:
+        settings = self.plans[name].settings
+        initialise(self.model, settings.init, seed=settings.recipe.seed, shared_a=settings.shared_a)
+
+    def _run(self, name: str) -> Run:
+        return replace(self.run, progress=_named(self.run.progress, name))
 
 
 def _check_one_base(plans: Iterable[TrainingPlan]) -> None:

@@ -44,7 +44,7 @@ class Teacher:
         """Nothing is computed yet.
 
         Args:
-            model: base and adapter, with the teacher's weights until `compute` has returned.
+            model: base and adapter, with the teacher's weights until `compute` has returned, and let go.
             samples: whose answers.
             folder: takes the files, and may have those of the same run when it was killed; None keeps the
                 numbers in memory.
@@ -87,6 +87,7 @@ class Teacher:
                 self._spans.append((number, begin, end))
                 begin = end
             progress(label, done=rows[-1] + 1, total=len(self.samples), note=self.note())
+        del self._model
         if self._device.type == "cuda":
             self._bring_near()
 

@@ -13,6 +13,7 @@ from zoo.specs.release import Position, ReleaseSpec
 from zoo.staging import check_target
 from zoo.training import tracking
 from zoo.training.checkpoint import restore_threads
+from zoo.training.course import Optimised
 from zoo.training.fit import Run, Stores, fit, measure
 from zoo.training.initial import digest_a, initialise
 from zoo.training.outcome import write_outcome
@@ -172,6 +173,30 @@ def train_adapter(
         run: where and how.
     """
     optimised = fit(model, plan, stores, name=target.name, folder=target.parent, work=work, run=run)
+    return finish(model, plan, stores, optimised, spec=spec, target=target, run=run)
+
+
+def finish(
+    model: "PeftModel",
+    plan: TrainingPlan,
+    stores: Stores,
+    optimised: Optimised,
+    *,
+    spec: ReleaseSpec,
+    target: Path,
+    run: Run,
+) -> Trained:
+    """Measures a trained adapter and writes its folder.
+
+    Args:
+        model: with the adapter.
+        plan: what was trained.
+        stores: its samples.
+        optimised: how it went.
+        spec: the release's `zoo.yaml`.
+        target: the folder to make.
+        run: where and how.
+    """
     behaviour = measure(plan, stores, run.progress)
     shared = {} if plan.settings.shared_a is None else {"shared_a_sha256": digest_a(model)}
     training = training_record(plan, optimised, dtype=run.dtype, device=run.device, more=shared)
