@@ -126,7 +126,7 @@ def change(folded: Folded, changes: Changes, *, progress: Progress = silent) -> 
         ]
         measured = {"to": str(changes.cut), **made.document()}
         folded = _with(folded, made.weights, ChangeRecord(kind="truncate", lines=lines, measured=measured))
-    if changes.grow:
+    if changes.grow and changes.grow != folded.rank:
         record = ChangeRecord(
             kind="grow",
             lines=[f"grown from rank {folded.rank} to {changes.grow}, exact"],

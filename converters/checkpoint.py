@@ -30,6 +30,7 @@ class LoraCheckpoint:
         notes: what the plan says about how it was read.
         lost: what the source has and the result will not have.
         warnings: what the user should look at.
+        original: a folder that PEFT loads and that computes what the factors only approximate; else None.
     """
 
     format: str
@@ -44,6 +45,7 @@ class LoraCheckpoint:
     notes: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    original: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +69,14 @@ class ReadOptions:
         initial: the adapter as it was before training, for inits that change the base weights.
         max_error: the relative error that is accepted of a module without an exact form; None for none.
         alpha: of a format that does not store it.
+        cut: the rank at which an update without an exact form is cut, for a recovery to begin there; None to
+            refuse it.
     """
 
     initial: Path | None = None
     max_error: float | None = None
     alpha: float | None = None
+    cut: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

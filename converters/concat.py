@@ -104,6 +104,7 @@ def concat(checkpoints: Sequence[LoraCheckpoint], weights: Sequence[float]) -> L
     return replace(
         first,
         format=" + ".join(checkpoint.format for checkpoint in checkpoints),
+        original=None,  # no one folder computes the sum
         modules=dict(sorted(loaders.items())),
         shapes={path: shape for checkpoint in checkpoints for path, shape in checkpoint.shapes.items()},
         digests=_numbered(checkpoints),

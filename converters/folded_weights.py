@@ -6,11 +6,25 @@ from typing import TYPE_CHECKING
 
 from zoo.converters.keys import PREFIX
 from zoo.converters.rank import A, B
+from zoo.converters.tensors import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Pair = tuple["Tensor", "Tensor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A tensor that a file holds in the same dtype, but for an exact scale.
+
+    Attributes:
+        place: where.
+        scale: what multiplies it without rounding.
+    """
+
+    place: Place
+    scale: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +36,16 @@ class FoldedWeights(Mapping[str, "Tensor"]):
         sizes: `(out_features, in_features)` of each module.
         rank: of every module.
         dtype: of every tensor, as torch spells it.
+        stored: what the source's file holds of it, by name; need not be complete.
+        digests: sha256 of the source's files, by name.
     """
 
     pairs: Mapping[str, Callable[[], Pair]]
     sizes: Mapping[str, tuple[int, int]]
     rank: int
     dtype: str
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     _last: dict[str, Pair] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> "Tensor":

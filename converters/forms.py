@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.converters.tensors import Place
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowRank:
@@ -21,11 +23,13 @@ class LowRank:
         a: float `[r, in]`.
         b: float `[out, r]`.
         scale: what multiplies the product.
+        places: of a and b in a file that holds them as they are, or None.
     """
 
     a: "Tensor"
     b: "Tensor"
     scale: float
+    places: "tuple[Place, Place] | None" = None
 
     def low_rank(self) -> "LowRank":
         """Itself."""
@@ -52,9 +56,11 @@ class Remembered:
 
     Attributes:
         form: the form.
+        forget: makes its loader load it anew, when it is asked for again.
     """
 
     form: Form
+    forget: Callable[[], None]
 
     def low_rank(self) -> LowRank:
         """The form's factors, computed once."""
@@ -75,7 +81,7 @@ def remembered(load: Callable[[], Form]) -> Callable[[], Form]:
 
     def loader() -> Form:
         if not kept:
-            kept.append(Remembered(form=load()))
+            kept.append(Remembered(form=load(), forget=kept.clear))
         return kept[0]
 
     return loader

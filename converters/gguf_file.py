@@ -1,7 +1,8 @@
 """A GGUF file as named tensors and metadata, read with the `gguf` package.
 
 Source: ggml-org/llama.cpp, docs/gguf.md; the package's GGUFReader maps the file and checks its bounds late,
-so whatever it raises on a damaged file is caught here, and time and memory are bounded.
+so the header is walked over first, whatever is raised on a damaged file is caught here, and time and memory
+are bounded.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.converters.gguf_bounds import BoundsError, check_bounds
 from zoo.converters.tensors import Shape
 from zoo.errors import MissingExtraError, RefusedError
 from zoo.limits import limited
@@ -17,8 +19,8 @@ from zoo.limits import limited
 if TYPE_CHECKING:
     from torch import Tensor
 
-SECONDS = 60
-MEMORY_BYTES = 2 << 30
+SECONDS = 20
+MEMORY_BYTES = 512 << 20
 _PLAIN = ("F32", "F16", "BF16")
 
 
@@ -74,6 +76,10 @@ class GgufFile:
             raise MissingExtraError(
                 "reading GGUF needs the gguf package", hint="pip install 'alora-zoo[llama]'"
             ) from None
+        try:
+            check_bounds(self.path)
+        except BoundsError as error:
+            raise _damaged(self.path, str(error)) from None
         try:
             with limited(f"reading {self.path.name}", seconds=SECONDS, memory=MEMORY_BYTES):
                 return gguf.GGUFReader(self.path)

@@ -1,6 +1,6 @@
 """Base weights by module, as their forward uses them: `[out, in]`, whatever the checkpoint's layout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleWeights:
-    """The linear weights of one base model, read one at a time and not kept.
+    """The linear weights of one base model, read one at a time; the last one is kept for the next question.
 
     Attributes:
         base: the base model.
     """
 
     base: BaseModel
+    _last: dict[str, "Tensor"] = field(default_factory=dict, repr=False)
 
     def load(self, path: str) -> "Tensor":
         """One module's weight: `[out, in]`, in the checkpoint's dtype.
@@ -28,9 +29,12 @@ class ModuleWeights:
         Raises:
             RefusedError: ZV050, the checkpoint has no such weight, or quantised.
         """
-        name = stored_name(f"{path}.weight", self.base)
-        weight = self._weights.tensor(name)
-        return weight.T if self.base.turns(name) else weight
+        if path not in self._last:
+            self._last.clear()  # before the next one is read: they are what memory goes to
+            name = stored_name(f"{path}.weight", self.base)
+            weight = self._weights.tensor(name)
+            self._last[path] = weight.T if self.base.turns(name) else weight
+        return self._last[path]
 
     @cached_property
     def _weights(self) -> BaseWeights:

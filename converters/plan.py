@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.converters.checkpoint import LoraCheckpoint
+from zoo.converters.survey import Survey
 from zoo.models import BaseModel
 from zoo.prompts import Invocation
 from zoo.specs.release import ReleaseSpec
@@ -19,8 +20,7 @@ class ConversionPlan:
         base: the base model.
         spec: the `zoo.yaml` of the result.
         invocation: the result's invocation.
-        modules: number of adapted modules.
-        ranks: the source's ranks, ascending.
+        seen: what each adapted module was found to be.
         folds: what is computed.
         config_changes: what the result's config says otherwise than the source's.
         warnings: what the user should look at.
@@ -30,11 +30,20 @@ class ConversionPlan:
     base: BaseModel
     spec: ReleaseSpec
     invocation: Invocation
-    modules: int
-    ranks: tuple[int, ...]
+    seen: Survey
     folds: tuple[str, ...]
     config_changes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def modules(self) -> int:
+        """Number of adapted modules."""
+        return len(self.seen.modules)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The source's ranks, ascending."""
+        return self.seen.ranks
 
     def lines(self) -> list[str]:
         """The plan for people, one fact a line."""

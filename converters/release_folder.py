@@ -1,7 +1,7 @@
 """Writes a release folder, byte-stable for the same input: PEFT's two files, `zoo.yaml`, `zoo.lock.json`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ def write_release(
     spec: ReleaseSpec,
     base: BaseModel,
     invocation_ids: Sequence[int],
-    conversion: ConversionRecord | None = None,
+    conversion: Callable[[], ConversionRecord] | None = None,
     training: TrainingRecord | None = None,
     behaviour: BehaviourRecord | None = None,
 ) -> None:
@@ -41,7 +41,7 @@ def write_release(
         spec: the `zoo.yaml`.
         base: the base model that the lock pins.
         invocation_ids: `alora_invocation_tokens`.
-        conversion: how the weights were converted, if they were.
+        conversion: says how the weights were converted, if they were; asked when they are written.
         training: how they were trained, if they were.
         behaviour: what was measured; unverified when None.
 
@@ -56,7 +56,7 @@ def write_release(
         zoo_version=__version__,
         files=payload_digests(stage, known={WEIGHTS_NAME: digest}),
         base=base.lock(),
-        conversion=conversion,
+        conversion=conversion() if conversion else None,
         training=training,
         behaviour=behaviour or BehaviourRecord(),
     )

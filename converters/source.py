@@ -6,19 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo.converters.digests import Digests
 from zoo.converters.keys import Key, parse_key
+from zoo.converters.sharded import refuse_distributed
 from zoo.converters.tensors import TensorFile, candidates, open_file, open_tensors
 from zoo.errors import NotFoundError
 from zoo.layouts import CONFIG_NAME, find_adapter
-from zoo.provenance import sha256_file
 from zoo.specs.adapter_config import AdapterConfig
 from zoo.specs.document import read_json
 
 MAX_DOCUMENT_BYTES = 1_000_000
 NO_CONFIG = AdapterConfig(peft_type="")  # of formats that PEFT did not write
 MLX_KEYS = ("lora_parameters", "fine_tune_type", "lora_layers")  # `adapter_config.json` of MLX-LM
-SIDE_FILES = ("hyperparameters.yaml",)  # litgpt keeps the ranks and alpha there
-FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".lora", ".gguf")
+# where litgpt, NeMo and ResLoRA keep alpha
+SIDE_FILES = ("hyperparameters.yaml", "model_config.yaml", "reslora_config.json")
+FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".lora", ".gguf", ".nemo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +51,11 @@ class Source:
             NotFoundError: no such path, no adapter there, or no weights in it.
             UsageError: several adapters there.
             SpecError: ZC001, the config is unreadable or out of bounds.
+            RefusedError: ZV026, a distributed checkpoint of Megatron.
         """
         if path.is_file():
             return _without_config(path)
+        refuse_distributed(path)
         if path.is_dir() and not (path / CONFIG_NAME).is_file() and len(candidates(path)) == 1:
             return _without_config(candidates(path)[0])
         place = find_adapter(path)
@@ -75,8 +79,8 @@ class Source:
 
     @cached_property
     def digests(self) -> Mapping[str, str]:
-        """The sha256 of the files that are read, by name."""
-        return {path.name: sha256_file(path) for path in self.inputs}
+        """The sha256 of the files that are read, by name; taken beside what else is done."""
+        return Digests(self.inputs)
 
 
 def _without_config(path: Path) -> Source:

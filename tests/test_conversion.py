@@ -11,6 +11,8 @@ import torch
 
 from tests.conftest import INVOCATION_TEXT
 from tests.converters import oracle
+from zoo.adapter import AdapterRepo
+from zoo.cards.card import render_card
 from zoo.cli import run
 from zoo.conversion import convert, plan_conversion
 from zoo.errors import NotFoundError, RefusedError, SpecError, UsageError
@@ -230,6 +232,7 @@ def test_recovery_starts_from_the_fold_and_is_measured(
     assert len(done.to_document()["recovery"]["losses"]) == 2
     assert lock.conversion == read_json(plain.folder / "zoo.lock.json", Lock).conversion
     assert lock.behaviour.status == "measured"
+    assert "](evaluation.png)" in render_card(AdapterRepo.open(done.folder), None)
     assert set(lock.behaviour.accuracy) == {"base", "lora", "relabelled", "recovered"}
     assert lock.behaviour.agreement["lora"] == 1.0
     assert lock.behaviour.samples > 0

@@ -3,7 +3,8 @@
 Structural, always: read, refuse or fold exactly, give it an invocation, write the release folder. The result
 computes the source's update from the invocation on, and is honestly marked unverified: a LoRA learnt to see
 adapted keys and values of the whole prompt, and does not work on the base's by relabelling alone.
-Behavioural, with data: distil the original LoRA into the folded weights, and measure on held-out data.
+Behavioural, with data: distil the original LoRA into the folded weights, and measure on held-out data. What
+has no exact low-rank form is cut for that, and distilled from what it was.
 """
 
 import tempfile
@@ -22,7 +23,6 @@ from zoo.converters.fold import Folded, fold
 from zoo.converters.invocation import decide
 from zoo.converters.plan import ConversionPlan
 from zoo.converters.planning import PlanOptions, named_base, refuse_unused, resolve_base, summarise
-from zoo.converters.rank import rank_of
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.readers.extract import extract
 from zoo.converters.readers.legacy import Boundary
@@ -31,9 +31,11 @@ from zoo.converters.source import Source
 from zoo.errors import UsageError
 from zoo.evaluation.lines import behaviour_lines
 from zoo.models import BaseModel, Dtype, resolve
+from zoo.pictures.canvas import can_draw
+from zoo.pictures.evaluation import EVALUATION_NAME, draw
 from zoo.progress import Progress, silent
 from zoo.prompts import Prompter
-from zoo.specs.lock import BehaviourRecord, ChangeRecord, ConversionRecord
+from zoo.specs.lock import BehaviourRecord, ChangeRecord, ConversionRecord, on_invented
 from zoo.staging import check_target, staged_folder
 from zoo.training.asked import AUTO, check_asked
 from zoo.training.distil_settings import DistilSettings
@@ -111,7 +113,10 @@ def plan_conversion(source: Path | str, **options: Unpack[PlanOptions]) -> Conve
         BaseMissingError: the base cannot be had here.
     """
     reading = ReadOptions(
-        initial=options.get("initial"), max_error=options.get("max_error"), alpha=options.get("alpha")
+        initial=options.get("initial"),
+        max_error=options.get("max_error"),
+        alpha=options.get("alpha"),
+        cut=options.get("cut"),
     )
     wanted, rank = options.get("base", ""), options.get("extract")
     if rank is None:
@@ -219,7 +224,7 @@ def apply(
     samples = _samples(plan, requests) if str(recover) == AUTO else None
     if recover and isinstance(plan.base, StreamedBase):  # running it takes all of its weights
         plan = replace(plan, base=resolve(plan.base.id, revision=plan.base.revision))
-    folded = fold(plan.checkpoint, plan.base.linears, keep=False, progress=progress)
+    folded = fold(plan.checkpoint, plan.base.linears, keep=False, seen=plan.seen, progress=progress)
     folded = change(folded, changes or Changes(), progress=progress)
     if not recover:
         return _release(target, plan, folded, contract)
@@ -294,10 +299,11 @@ def _recover(
     from zoo.training.invention.invention import invent
 
     how |= {"base": plan.base, "relabelled": relabelled, "invocation": plan.invocation}
+    original = plan.checkpoint.original
     if samples is None:
-        return recover(data=data, settings=settings, **how)
+        return recover(data=data, settings=settings, original=original, **how)
     made = invent(invented, samples=samples, settings=invention, **how)
-    recovery = recover(data=made.path, settings=settings, **how)
+    recovery = recover(data=made.path, settings=settings, original=original, **how)
     return replace(recovery, training=made.noted(recovery.training))
 
 
@@ -339,15 +345,17 @@ def _write(
     weights: "Mapping[str, Tensor]",
     recovery: "Recovery | None" = None,
 ) -> None:
+    if recovery and can_draw() and not on_invented(recovery.training, recovery.behaviour):
+        draw(stage / EVALUATION_NAME, recovery.behaviour, name=plan.spec.name)
     write_release(
         stage,
         weights=weights,
-        rank=rank_of(weights),
+        rank=folded.rank,
         targets=folded.targets,
         spec=plan.spec,
         base=plan.base,
         invocation_ids=plan.invocation.ids,
-        conversion=ConversionRecord(
+        conversion=lambda: ConversionRecord(  # the digests of the source may be still under way
             source_format=plan.checkpoint.format,
             source_files=dict(plan.checkpoint.digests),
             steps=plan.steps(),

@@ -1,7 +1,19 @@
 """The formats that can be read, and choosing between them by content."""
 
 from zoo.converters.checkpoint import LoraCheckpoint, ReadOptions
-from zoo.converters.readers import fused, gguf, kohya, legacy, methods, mlx, peft, torchtune
+from zoo.converters.readers import (
+    fused,
+    gguf,
+    kohya,
+    legacy,
+    megatron,
+    methods,
+    mlx,
+    nora,
+    peft,
+    reslora,
+    torchtune,
+)
 from zoo.converters.source import Source
 from zoo.errors import RefusedError
 from zoo.models import BaseModel
@@ -14,9 +26,18 @@ READERS = (  # in this order: the first that accepts reads it
     peft.READER,
     mlx.READER,
     kohya.READER,
+    megatron.READER,
+    reslora.READER,
+    nora.READER,
     fused.READER,
 )
-WITHOUT_ALPHA = (torchtune.NAME, fused.NAME, fused.LITGPT)  # formats whose weights do not say it
+WITHOUT_ALPHA = (
+    torchtune.NAME,
+    fused.NAME,
+    fused.LITGPT,
+    megatron.NAME,
+    nora.NAME,
+)  # formats whose weights do not say it
 _PLAIN = ReadOptions()
 
 

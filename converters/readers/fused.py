@@ -116,8 +116,8 @@ def _split(written: str, a: Factor, b: Factor, base: BaseModel, said: Hyperparam
     found: _Found = {}
     row = 0
     for index, (path, shape) in enumerate(chosen):
-        down = Factor(source=a.source, name=a.name, rows=slice(index * r, (index + 1) * r))
-        up = Factor(source=b.source, name=b.name, rows=slice(row, row + shape[0]))
+        down = Factor(source=a.source, name=a.name, rows=(slice(index * r, (index + 1) * r),))
+        up = Factor(source=b.source, name=b.name, rows=(slice(row, row + shape[0]),))
         found[path] = (shape, [down], [up])
         row += shape[0]
     return found
@@ -155,8 +155,8 @@ def _whole(written: str, a: Factor, b: Factor, base: BaseModel) -> _Found:
             hint="convert it to a LoRA of the whole module where it was made",
         )
     size = shape[0] // count
-    down = [Factor(source=a.source, name=a.name, rows=slice(i * r, (i + 1) * r)) for i in range(count)]
-    up = [Factor(source=b.source, name=b.name, rows=slice(i * size, (i + 1) * size)) for i in range(count)]
+    down = [Factor(source=a.source, name=a.name, rows=(slice(i * r, (i + 1) * r),)) for i in range(count)]
+    up = [Factor(source=b.source, name=b.name, rows=(slice(i * size, (i + 1) * size),)) for i in range(count)]
     return {path: (shape, down, up)}
 
 

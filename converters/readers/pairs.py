@@ -25,14 +25,14 @@ class Factor:
         source: the opened source.
         name: the tensor's name.
         turned: whether it is stored transposed.
-        rows: the part of its rows (after turning) that is meant; None for all.
+        rows: the parts of its rows (after turning) that are meant, one after another; empty for all.
         order: what rearranges its rows at last; None for nothing.
     """
 
     source: Source
     name: str
     turned: bool = False
-    rows: slice | None = None
+    rows: tuple[slice, ...] = ()
     order: "Callable[[Tensor], Tensor] | None" = None
 
     @property
@@ -52,7 +52,7 @@ class Factor:
         if found.dtype not in FLOATS or len(found.shape) != 2:
             raise broken(f"{self.name[:200]} is {found.dtype} with {len(found.shape)} dimensions")
         rows, columns = reversed(found.shape) if self.turned else found.shape
-        return (len(range(rows)[self.rows]) if self.rows else rows), columns
+        return (sum(len(range(rows)[part]) for part in self.rows) if self.rows else rows), columns
 
     def load(self) -> "Tensor":
         """The factor: float, of `shape`.
@@ -60,11 +60,14 @@ class Factor:
         Raises:
             RefusedError: ZV016, a value is not finite.
         """
+        import torch
+
         tensor = self.source.file.load(self.name)
         if not finite(tensor):
             raise broken(f"{self.name[:200]} holds values that are not finite")
         tensor = tensor.T if self.turned else tensor
-        tensor = tensor[self.rows] if self.rows else tensor
+        if self.rows:
+            tensor = torch.cat([tensor[part] for part in self.rows])
         return tensor.contiguous() if self.order is None else self.order(tensor)
 
 

@@ -6,7 +6,7 @@ Source: peft 0.21.2, tuners/lora/layer.py, `update_layer` (scale), tuners/lora/m
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from zoo.converters.modules import ModuleTensors, adapted_modules, broken, missi
 from zoo.converters.patterns import resolve_patterns
 from zoo.converters.refusal import mutating_init, refuse
 from zoo.converters.source import Source
-from zoo.converters.tensors import FLOATS, TensorFile, finite
+from zoo.converters.tensors import FLOATS, Place, TensorFile, finite, place_of
 from zoo.converters.variants.approximation import Dense, approximated_modules
 from zoo.converters.variants.based import Truncated
 from zoo.converters.variants.dense import Decomposed
@@ -69,7 +69,7 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     plans = _stored(source, modules, weights)
     if before is None:
         loaders = _loaders(source, plans, options)
-        digests = dict(source.digests)
+        digests = source.digests
     else:
         loaders = _differences(plans, _stored(before, adapted_modules(before, base)[0], weights))
         digests = {**source.digests, **{f"initial/{name}": d for name, d in before.digests.items()}}
@@ -87,6 +87,7 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
         notes=tuple(_notes(source, plans, before)),
         lost=tuple(_lost(source, dropped)),
         warnings=(*_warnings(source, before), *missing_targets(source, base, loaders)),
+        original=source.folder if any(stored.kind == "DoRA" for stored in plans.values()) else None,
     )
 
 
@@ -108,6 +109,8 @@ class _Stored:
         a, b = self._tensor(Part.A), self._tensor(Part.B)
         plain = LowRank(a=a, b=b, scale=self.scale)
         match self.kind:
+            case "plain":
+                return replace(plain, places=self._places())
             case "QA-LoRA":
                 return Pooled(plain=plain, group=self.groups)
             case "BD-LoRA":
@@ -128,6 +131,10 @@ class _Stored:
     def _weight(self) -> "Tensor":
         return self.weights.load(self.module.path)
 
+    def _places(self) -> tuple[Place, Place] | None:
+        a, b = (place_of(self.file, self.module.names[part]) for part in (Part.A, Part.B))
+        return (a, b) if a and b else None
+
     def _tensor(self, part: Part) -> "Tensor":
         name = self.module.names[part]
         tensor = self.file.load(name)
@@ -144,7 +151,7 @@ def _loaders(
     if doras:
         what = "is a DoRA, whose magnitudes rescale the base weight"
         approximated = approximated_modules(
-            source.folder.name, what, doras, max_error=options.max_error, code="ZV008"
+            source.folder.name, what, doras, max_error=options.max_error, rank=options.cut, code="ZV008"
         )
     loaders: dict[str, Callable[[], Form]] = {
         path: remembered(stored.load) if stored.kind == "KaSA" else stored.load
@@ -272,7 +279,7 @@ def _notes(source: Source, plans: Mapping[str, _Stored], before: Source | None) 
         lines.append("rank_pattern and alpha_pattern → resolved for each module")
     for kind in sorted({stored.kind for stored in plans.values()} - {"plain"}):
         count = sum(stored.kind == kind for stored in plans.values())
-        how = "best plain factors within --max-error" if kind == "DoRA" else "plain factors, exact"
+        how = "best plain factors, not exact" if kind == "DoRA" else "plain factors, exact"
         lines.append(f"{kind} → {how} ({count} modules)")
     if before is not None:
         lines.append("init that changed the base → trained update less initial update, rank doubled, exact")

@@ -139,28 +139,38 @@ def refuse_dense(
         f"{name} has no exact low-rank form: it {what}; relative error of the worst of {many}: {said}",
         code=code,
         hint=f"--max-error {math.ceil(good * 1000) / 1000:.3g} accepts that loss and finds the rank; more "
-        "than a few per cent is seldom harmless",
+        "than a few per cent is seldom harmless; with --recover DATA an adapter that PEFT loads is distilled "
+        "instead, from its best factors of --grow RANK",
     )
 
 
 def approximated_modules(
-    name: str, what: str, modules: "Mapping[str, Callable[[], Dense]]", *, max_error: float | None, code: str
+    name: str,
+    what: str,
+    modules: "Mapping[str, Callable[[], Dense]]",
+    *,
+    max_error: float | None,
+    rank: int | None = None,
+    code: str,
 ) -> dict[str, Callable[[], Form]]:
-    """Loaders of factors within `max_error`, each computed once.
+    """Loaders of factors within `max_error`, or else of the best ones of a rank, each computed once.
 
     Raises:
         RefusedError: `code`, no error was accepted, or (when loaded) no rank up to `MAX_RANK` is within it.
     """
-    if max_error is None:
+    if max_error is None and rank is None:
         raise refuse_dense(name, what, modules, code=code)
-    allowed = max_error
 
     def loader(path: str) -> Callable[[], Form]:
         kept: list[Form] = []
 
         def load() -> Form:
             if not kept:
-                form = approximate(modules[path](), max_error=allowed)
+                dense = modules[path]()
+                if max_error is not None:
+                    form = approximate(dense, max_error=max_error)
+                else:
+                    form = cut(_measured(dense), rank or 1)
                 if form is None:
                     raise refuse_dense(name, what, {path: modules[path]}, code=code)
                 kept.append(form)

@@ -1,6 +1,7 @@
-"""VB-LoRA: factors put together from one bank of vectors that all modules share."""
+"""VB-LoRA and UniLoRA: factors put together from one bank of vectors, or numbers, that all modules share."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from zoo.converters.forms import Form, LowRank
@@ -9,6 +10,8 @@ from zoo.converters.variants.stored import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_MAX_ENTRIES = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +95,90 @@ def _mixture(stored: Stored, part: str, bank: "Tensor") -> Mixture:
         raise broken(f"{stored.path}.{part}_topk_indices leaves the bank")
     last = 1 - shares.sum(-1, keepdim=True)  # the file leaves the last share out
     return Mixture(indices=indices, shares=torch.cat([shares, last], dim=-1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projected:
+    """UniLoRA: every entry of both factors is one of a few shared numbers, scaled by how often it is used.
+
+    The factors are its own definition, so the forward takes another route.
+    Source: peft 0.21.2, tuners/unilora/layer.py, `_get_lora_matrices`; arXiv 2506.00799.
+
+    Attributes:
+        numbers: float `[d]`.
+        places: which number each entry is; int64 `[r, in]` and `[out, r]`.
+        scales: what multiplies each entry; float, of the same shapes.
+    """
+
+    numbers: "Tensor"
+    places: "tuple[Tensor, Tensor]"
+    scales: "tuple[Tensor, Tensor]"
+
+    def low_rank(self) -> LowRank:
+        """The entries in their places."""
+        a, b = (
+            self.numbers.double()[places] * scales.double()
+            for places, scales in zip(self.places, self.scales, strict=True)
+        )
+        return LowRank(a=a, b=b, scale=1.0)
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """One rank at a time, without putting a factor together."""
+        numbers, total = self.numbers.double(), x.new_zeros(x.shape[0], self.places[1].shape[0])
+        (down, up), (thin, tall) = self.places, self.scales
+        for row in range(down.shape[0]):
+            hidden = (x * thin[row].double()) @ numbers[down[row]]
+            total += hidden[:, None] * (numbers[up[:, row]] * tall[:, row].double())
+        return total
+
+
+def unilora(stored: Stored) -> Form:
+    """UniLoRA's form; places that were not saved are drawn again from `proj_seed`, for all modules in a row.
+
+    Raises:
+        RefusedError: ZV016, places outside of the shared numbers.
+    """
+    out, wide = stored.shape
+    r = stored.rank
+    numbers = stored.take("unilora_theta_d", int(stored.number("theta_d_length", 256)))
+    if "unilora_indices_A" in stored.tensors:
+        down, up = stored.take("unilora_indices_A", r, wide), stored.take("unilora_indices_B", out, r)
+        thin, tall = stored.take("unilora_scales_A", r, wide), stored.take("unilora_scales_B", out, r)
+    else:
+        down, up, thin, tall = _drawn(stored, r, len(numbers))
+    if min(int(down.min()), int(up.min())) < 0 or max(int(down.max()), int(up.max())) >= len(numbers):
+        raise broken(f"the indices of {stored.path} leave the shared numbers")
+    return Projected(numbers=numbers, places=(down.long(), up.long()), scales=(thin, tall))
+
+
+def _drawn(stored: Stored, r: int, length: int) -> "tuple[Tensor, Tensor, Tensor, Tensor]":
+    """This module's places among all, and one over the root of how often each number is used."""
+    sizes = [r * (out + wide) for out, wide in stored.among]
+    if r < 1 or length < 1 or sum(sizes) > _MAX_ENTRIES:
+        raise broken(f"{sum(sizes)} entries of {length} numbers")
+    places, scales = _dealt(sum(sizes), length, int(stored.number("proj_seed", 42)))
+    out, wide = stored.shape
+    start = sum(sizes[: stored.index])
+    down = places[start : start + r * wide].view(r, wide)
+    up = places[start + r * wide : start + sizes[stored.index]].view(out, r)
+    return down, up, scales[down], scales[up]
+
+
+@lru_cache(maxsize=1)
+def _dealt(count: int, length: int, seed: int) -> "tuple[Tensor, Tensor]":
+    """Every number as often as every other, give or take one, shuffled.
+
+    Source: peft 0.21.2, tuners/unilora/model.py, `generate_index` and `_assign_unilora_indices_and_scales`.
+    """
+    import numpy as np
+    import torch
+
+    generator = np.random.default_rng(seed)
+    dealt = np.repeat(np.arange(length), count // length)
+    if count % length:
+        dealt = np.concatenate([dealt, generator.choice(length, size=count % length, replace=False)])
+    generator.shuffle(dealt)
+    places = torch.as_tensor(dealt, dtype=torch.long)
+    used = torch.bincount(places, minlength=length)
+    scales = torch.where(used > 0, used.float().rsqrt(), torch.zeros(length))
+    return places, scales

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zoo.converters.forms import Form, LowRank
+from zoo.converters.tall import smallest, times
 from zoo.converters.variants.stored import Stored
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Reflections:
         for i in range(r):
             t[:i, i] = -2 * (t[:i, :i] @ gram[:i, i])
             t[i, i] = 2
-        return LowRank(a=u.T.contiguous(), b=-(self.weight().double() @ (u @ t)), scale=1.0)
+        return LowRank(a=u.T.contiguous(), b=-times(self.weight(), u @ t), scale=1.0)
 
     def update(self, x: "Tensor") -> "Tensor":
         """The input reflected once for each vector, through the base weight, less the input unreflected."""
@@ -51,7 +52,7 @@ class Reflections:
         for i in range(u.shape[1]):  # x (H₁ H₂ …)ᵀ = x … H₂ H₁ read from the right: the last one first
             column = u[:, u.shape[1] - 1 - i]
             reflected = reflected - 2 * (reflected @ column)[:, None] * column
-        return (reflected - x) @ self.weight().double().T
+        return times(self.weight(), (reflected - x).T).T
 
     def _units(self) -> "Tensor":
         """The vectors normalised, or made orthonormal one after another, as the library does."""
@@ -100,13 +101,13 @@ class Replacement:
     def low_rank(self) -> LowRank:
         """What is put in less what is taken out, as a."""
         q, p = self._projections()
-        a = -(p.T @ self.weight().double())
+        a = -times(self.weight().T, p).T
         return LowRank(a=a if self.injected is None else a + self.injected, b=q, scale=1.0)
 
     def update(self, x: "Tensor") -> "Tensor":
         """The library's own forward: on the base's output, not on its weight."""
         q, p = self._projections()
-        taken = ((x @ self.weight().double().T) @ p) @ q.T
+        taken = (times(self.weight(), x.T).T @ p) @ q.T
         return -taken if self.injected is None else (x @ self.injected.T) @ q.T - taken
 
     def _projections(self) -> "tuple[Tensor, Tensor]":
@@ -140,8 +141,8 @@ def deft(stored: Stored) -> Form:
 class Truncated:
     """KaSA: a LoRA with a trained diagonal, over a base weight without its r smallest singular values.
 
-    Over the whole base weight that is `s B diag(d) A − U_tail S_tail V_tailᵀ`, of rank 2r. The tail comes
-    from one SVD of the base weight, in float64 where the library's is in float32.
+    Over the whole base weight that is `s B diag(d) A − U_tail S_tail V_tailᵀ`, of rank 2r. The tail is made
+    in float64 where the library's SVD is in float32.
     Source: peft 0.21.2, tuners/lora/variants.py, `KasaLinearVariant`; arXiv 2412.06071, eq. 5 and 7.
 
     Attributes:
@@ -164,15 +165,11 @@ class Truncated:
 
     def update(self, x: "Tensor") -> "Tensor":
         """The library's own forward over the truncated weight, less the whole weight's."""
-        weight = self.weight().double()
         left, right = self._tail
         trained = ((x @ self.plain.a.double().T) * self.diagonal.double()) @ self.plain.b.double().T
-        return trained * self.plain.scale + x @ (weight - left @ right).T - x @ weight.T
+        # over the truncated weight less over the whole weight; their difference is in nothing but the tail
+        return trained * self.plain.scale - (x @ right.T) @ left.T
 
     @cached_property
     def _tail(self) -> "tuple[Tensor, Tensor]":
-        import torch
-
-        r = self.diagonal.shape[0]
-        u, s, v = torch.linalg.svd(self.weight().double(), full_matrices=False)
-        return u[:, -r:] * s[-r:], v[-r:]
+        return smallest(self.weight(), self.diagonal.shape[0])

@@ -1,4 +1,4 @@
-"""Methods that work on blocks of the input or the output: GraLoRA and MiSS."""
+"""Methods that work on blocks of the input or the output: GraLoRA, MiSS and Poly."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +9,8 @@ from zoo.converters.variants.stored import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_EPSILON = 1e-12  # Poly's router adds it to a sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +129,51 @@ def miss(stored: Stored) -> Form:
     if block.shape[1] != out or not 0 < block.shape[0] <= wide:
         raise broken(f"{stored.path}.{part} is {block.shape[0]}×{block.shape[1]}")
     return Summed(block=block, wide=wide)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skills:
+    """Poly of one task: its skills weighed once and for all, and their factors averaged, in blocks.
+
+    Source: peft 0.21.2, tuners/poly/layer.py, `Linear.forward`, and router.py; arXiv 2202.13914.
+
+    Attributes:
+        a: float `[blocks, skills, in / blocks, r]`.
+        b: float `[blocks, skills, r, out / blocks]`.
+        shares: float64 `[blocks, skills]`.
+    """
+
+    a: "Tensor"
+    b: "Tensor"
+    shares: "Tensor"
+
+    def low_rank(self) -> LowRank:
+        """The averaged factors, the blocks one after another."""
+        r = self.a.shape[3]
+        a = (self.a.double() * self.shares[:, :, None, None]).sum(1).flatten(0, 1).T
+        b = (self.b.double() * self.shares[:, :, None, None]).sum(1).transpose(1, 2).flatten(0, 1)
+        return LowRank(a=a, b=b, scale=1 / r)
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """Skill by skill, block by block."""
+        import torch
+
+        blocks, _, width, r = self.a.shape
+        hidden = torch.einsum("nqd,qsdr,qs->nr", x.view(-1, blocks, width), self.a.double(), self.shares)
+        return torch.einsum("nr,qsro,qs->nqo", hidden, self.b.double(), self.shares).flatten(1) / r
+
+
+def poly(stored: Stored) -> Form:
+    """Poly's form of the only task."""
+    out, wide = stored.shape
+    blocks, skills = int(stored.number("n_splits", 1)), int(stored.number("n_skills", 4))
+    if blocks < 1 or out % blocks or wide % blocks:
+        raise broken(f"{blocks} blocks do not divide {stored.path}")
+    logits = stored.take("poly_router.module_logits", 1, blocks * skills).double()
+    weighed = logits.view(blocks, skills).sigmoid()
+    r = stored.rank
+    return Skills(
+        a=stored.take("poly_lora_A", blocks, skills, wide // blocks, r),
+        b=stored.take("poly_lora_B", blocks, skills, r, out // blocks),
+        shares=weighed / (weighed.sum(dim=1, keepdim=True) + _EPSILON),
+    )

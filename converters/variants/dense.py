@@ -11,7 +11,6 @@ from zoo.converters.forms import LowRank
 from zoo.converters.modules import broken
 from zoo.converters.variants.approximation import Dense
 from zoo.converters.variants.stored import Stored
-from zoo.errors import RefusedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +112,7 @@ def oft(stored: Stored) -> Dense:
     skew[:, rows, columns] = vectors.double()
     skew = skew - skew.transpose(1, 2)
     if stored.settings.get("use_cayley_neumann", True):
-        rotations = _neumann(skew, int(stored.number("num_cayley_neumann_terms", 5)))
+        rotations = neumann(skew, int(stored.number("num_cayley_neumann_terms", 5)))
     else:
         one = torch.eye(size, dtype=torch.float64).expand_as(skew)
         rotations = torch.linalg.solve(one + skew, one - skew, left=False)
@@ -150,7 +149,7 @@ def _block_size(elements: int) -> int:
     return size
 
 
-def _neumann(skew: "Tensor", terms: int) -> "Tensor":
+def neumann(skew: "Tensor", terms: int) -> "Tensor":
     """The library's truncated series, which is not quite a rotation: 1 + 2Q + 2Q² + … + Qᵗ⁻¹."""
     import torch
 
@@ -204,12 +203,8 @@ def ia3(stored: Stored) -> Dense:
     if tuple(vector.shape) not in ((1, wide), (out, 1)):
         raise broken(f"{stored.path}.ia3_l is {vector.shape[0]}×{vector.shape[1]}")
     of_inputs = tuple(vector.shape) == (1, wide)
-    if stored.has_bias and not of_inputs:
-        raise RefusedError(
-            f"{stored.path} has a bias, which IA³ scales too; an update of weights has no place for that",
-            code="ZV011",
-            hint="merge it with PEFT and convert the merged model with --extract RANK, and see its loss",
-        )
+    if not of_inputs:
+        stored.no_bias("IA³ scales")
     return Scaled(vector=vector.flatten(), of_inputs=of_inputs, weight=stored.weight)
 
 

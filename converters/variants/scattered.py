@@ -1,11 +1,13 @@
-"""Methods whose update has full rank from few numbers: FourierFT, SHiRA and RandLoRA."""
+"""Methods whose update has full rank from few numbers: FourierFT, SHiRA, Super-Tuning and RandLoRA."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoo.converters.forms import LowRank
 from zoo.converters.modules import broken
 from zoo.converters.variants.approximation import Dense
 from zoo.converters.variants.stored import Stored
+from zoo.errors import RefusedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +104,79 @@ def shira(stored: Stored) -> Dense:
     if places.numel() and (places.min() < 0 or places[0].max() >= out or places[1].max() >= wide):
         raise broken(f"{stored.path}.shira_indices leaves the weight")
     return Sparse(values=values, places=places, shape=stored.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supported:
+    """Super-Tuning: single entries of the weight, and in its hybrid Supra a LoRA beside them.
+
+    Source: peft 0.21.2, tuners/supertuning/layer.py, `Linear.forward`; arXiv 2607.09287.
+
+    Attributes:
+        entries: the single entries.
+        plain: the LoRA, or None.
+    """
+
+    entries: Sparse
+    plain: LowRank | None
+
+    def delta(self) -> "Tensor":
+        """The entries in their places, and the product."""
+        delta = self.entries.delta()
+        if self.plain is None:
+            return delta
+        return delta + self.plain.b.double() @ self.plain.a.double() * self.plain.scale
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """Each entry carries one input to one output; the LoRA goes down and up."""
+        total = self.entries.update(x)
+        return total if self.plain is None else total + self.plain.update(x)
+
+
+def supertuning(stored: Stored) -> Dense:
+    """Super-Tuning's form; places that were not saved are those of the largest or smallest base weights.
+
+    Raises:
+        RefusedError: ZV016, places outside the weight; ZV025, two base weights of the same size.
+    """
+    out, wide = stored.shape
+    values = stored.take("supertuning_values", None)
+    if "supertuning_indices" in stored.tensors:
+        flat = stored.take("supertuning_indices", values.shape[0]).long()
+    else:
+        flat = _by_magnitude(stored, values.shape[0])
+    if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < out * wide:
+        raise broken(f"{stored.path}.supertuning_indices leaves the weight")
+    entries = Sparse(values=values, places=_rows_and_columns(flat, wide), shape=stored.shape)
+    if "supertuning_lora_A" not in stored.tensors:
+        return Supported(entries=entries, plain=None)
+    a = stored.take("supertuning_lora_A", None, wide)
+    b = stored.take("supertuning_lora_B", out, stored.agree(a.shape[0]))
+    scale = stored.alpha / a.shape[0]
+    return Supported(entries=entries, plain=LowRank(a=a, b=b, scale=scale))
+
+
+def _rows_and_columns(flat: "Tensor", wide: int) -> "Tensor":
+    import torch
+
+    return torch.stack([flat // wide, flat % wide])
+
+
+def _by_magnitude(stored: Stored, count: int) -> "Tensor":
+    import torch
+
+    sizes = stored.weight().abs().flatten()
+    if count > sizes.numel():
+        raise broken(f"{stored.path} has {count} entries")
+    largest = bool(stored.settings.get("select_top", True))
+    found, places = torch.topk(sizes, k=min(count + 1, sizes.numel()), largest=largest)
+    if bool((found[1:] == found[:-1]).any()):
+        raise RefusedError(
+            f"{stored.path}: the places were not saved, and base weights of the same size leave them open",
+            code="ZV025",
+            hint="save it where it was trained with save_precomputed_indices",
+        )
+    return places[:count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

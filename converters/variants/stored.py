@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zoo.converters.modules import broken
+from zoo.errors import RefusedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,8 @@ class Stored:
         widest: `(out_features, in_features)`, each the largest of any adapted module.
         weight: loads the base weight, float `[out, in]`.
         has_bias: whether the base module adds a bias.
+        index: its number among the adapted modules, in the model's order; of methods for which that counts.
+        among: `(out_features, in_features)` of all of those, in that order.
         taken: the parts that were taken so far.
     """
 
@@ -36,6 +39,8 @@ class Stored:
     widest: tuple[int, int]
     weight: "Callable[[], Tensor]"
     has_bias: bool = False
+    index: int = 0
+    among: tuple[tuple[int, int], ...] = ()
     taken: set[str] = field(default_factory=set, compare=False)
 
     def take(self, part: str, *shape: int | None) -> "Tensor":
@@ -57,6 +62,26 @@ class Stored:
         if not tensor.is_floating_point() and "indices" not in part:
             raise broken(f"{self.path}.{part} holds {str(tensor.dtype).removeprefix('torch.')} values")
         return tensor
+
+    def numbered(self, part: str) -> int:
+        """How many tensors there are of a part that is stored as a list: `part.0`, `part.1` and so on."""
+        count = 0
+        while f"{part}.{count}" in self.tensors:
+            count += 1
+        return count
+
+    def no_bias(self, what: str) -> None:
+        """Refuses a base module with a bias, for a method that changes the bias too.
+
+        Raises:
+            RefusedError: ZV011.
+        """
+        if self.has_bias:
+            raise RefusedError(
+                f"{self.path} has a bias, which {what} too; an update of weights has no place for that",
+                code="ZV011",
+                hint="merge it with PEFT and convert the merged model with --extract RANK, and see its loss",
+            )
 
     def all_taken(self) -> None:
         """Refuses tensors that no part of the method's formula has used: they would be left out unsaid.

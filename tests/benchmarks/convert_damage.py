@@ -10,13 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import build_adapter
-from tests.converters import foreign, oracle
-from tests.converters.test_methods import EXACT, build
+from tests.converters import oracle
+from tests.converters.layouts import LAYOUTS
+from tests.converters.peft_methods import EXACT, build
 from zoo.models import BaseModel
 
 # another spelling of a layout that is damaged already, or a pickle, each of which costs a process
 ALIKE = (
-    "mlx with alpha", "torchtune with config", "kohya without alpha", "litgpt q v", "litgpt all"
+    "mlx with alpha", "torchtune with config", "kohya without alpha", "litgpt q v", "litgpt all",
+    "megatron canonical", "reslora", "reslora without paths",
+)  # fmt: skip
+METHODS = (
+    "adalora", "loha", "lokr", "vera", "delora", "hra", "tinylora", "unilora", "psoft not orthogonal", "osf",
+    "peanut",
 )  # fmt: skip
 Tensors = dict[str, torch.Tensor]
 Case = tuple[str, Path, dict[str, torch.Tensor] | None, dict[str, Any]]
@@ -27,14 +33,14 @@ def layouts(
 ) -> Iterator[tuple[str, Path, dict[str, torch.Tensor], dict[str, Any]]]:
     """Undamaged checkpoints: name, path, truth, options."""
     folder.mkdir()
-    for name, (_, make, said) in foreign.LAYOUTS.items():
+    for name, (_, make, said) in LAYOUTS.items():
         if name in ALIKE:
             continue
         made = make(base, folder / name.replace(" ", "-"))
         yield name, made.path, made.updates, said
     plain = build_adapter(base, folder / "peft")
     yield "peft", plain, oracle.deltas(base, plain), {}
-    for name in ("adalora", "loha", "lokr", "vera", "delora", "hra"):
+    for name in METHODS:
         source = build(base, folder / name, *EXACT[name])
         yield name, source, oracle.deltas(base, source), {}
 
@@ -44,7 +50,9 @@ def weights_of(path: Path) -> Path:
     if path.is_file():
         return path
     return next(
-        file for file in sorted(path.iterdir()) if file.suffix in (".safetensors", ".npz", ".pt", ".lora")
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix in (".safetensors", ".npz", ".pt", ".lora", ".bin", ".nemo")
     )
 
 
@@ -52,7 +60,7 @@ def rewrite(file: Path, change: Callable[[Tensors], Tensors]) -> bool:
     """Changes the tensors of a safetensors file or a pickle; False for other kinds."""
     if file.suffix == ".safetensors":
         save_file({n: t.contiguous() for n, t in change(load_file(file)).items()}, file)
-    elif file.suffix in (".pt", ".lora"):
+    elif file.suffix in (".pt", ".lora", ".bin"):
         content = torch.load(file, weights_only=True)
         nested = "model" in content
         found = change(content["model"] if nested else content)

@@ -17,8 +17,9 @@ import torch
 from tests.benchmarks.convert_damage import damaged
 from tests.benchmarks.evidence import record
 from tests.conftest import build_tiny_base
-from tests.converters import foreign, oracle
-from tests.converters.test_methods import EXACT, build
+from tests.converters import oracle
+from tests.converters.layouts import LAYOUTS
+from tests.converters.peft_methods import EXACT, build
 from zoo.converters.checkpoint import ReadOptions
 from zoo.converters.fold import Folded, fold
 from zoo.converters.readers import read_checkpoint
@@ -29,7 +30,7 @@ from zoo.models import BaseModel, load_model, resolve
 Tensor = torch.Tensor
 COMMAND = ".venv/bin/python -m tests.benchmarks.convert_folds"
 BAR = 1e-6
-CASES = 96
+CASES = 128
 SIZE, RANK = 4096, 8
 
 
@@ -107,7 +108,7 @@ def measure_folds(folder: Path) -> None:
             continue
         worst[kind] = max(worst.get(kind, 0.0), found)
         wrong += not found <= BAR
-    for name, (_, make, said) in foreign.LAYOUTS.items():
+    for name, (_, make, said) in LAYOUTS.items():
         made = make(llama, folder / name.replace(" ", "-"))
         worst[name] = error(updates(folded(made.path, llama, **said)), made.updates)
         wrong += not worst[name] <= BAR
@@ -115,7 +116,7 @@ def measure_folds(folder: Path) -> None:
         "convert",
         "convert-1",
         f"Largest relative error of a folded module over {CASES} random PEFT configurations and "
-        f"{len(foreign.LAYOUTS)} layouts of other trainers, by method; cases that were wrong or refused.",
+        f"{len(LAYOUTS)} layouts of other trainers, by method; cases that were wrong or refused.",
         {"worst": max(worst.values()), "wrong": wrong, "refused": refused, **dict(sorted(worst.items()))},
         f"every error <= {BAR:g}, none wrong, none refused",
         not wrong and not refused,

@@ -4,7 +4,6 @@ The update is written out here as the trainer's code has it, on its own layout, 
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,23 +285,3 @@ def bare(base: BaseModel, folder: Path) -> Made:
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
     return Made(path=folder / "adapter_model.safetensors", updates=updates)
-
-
-LAYOUTS: dict[str, tuple[str, Callable[[BaseModel, Path], Made], dict[str, Any]]] = {
-    "mlx": ("mlx-lm", mlx, {}),
-    "mlx npz": ("mlx-lm", lambda base, folder: mlx(base, folder, npz=True), {}),
-    "mlx with alpha": ("mlx-lm", lambda base, folder: mlx(base, folder, alpha=16.0), {}),
-    "torchtune": ("torchtune", torchtune, {"alpha": ALPHA}),
-    "torchtune with config": ("torchtune", lambda base, folder: torchtune(base, folder, config=True), {}),
-    "kohya": ("kohya", kohya, {}),
-    "kohya without alpha": ("kohya", lambda base, folder: kohya(base, folder, alpha=False), {}),
-    "lycoris": ("kohya", lycoris, {}),
-    "diffusers": ("kohya", diffusers, {}),
-    "litgpt q v": ("litgpt", litgpt, {}),
-    "litgpt all": (
-        "litgpt",
-        lambda base, folder: litgpt(base, folder, enabled=(True, True, True), said=False),
-        {"alpha": ALPHA},
-    ),
-    "bare": ("loralib", bare, {"alpha": ALPHA}),
-}

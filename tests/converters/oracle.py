@@ -15,17 +15,21 @@ from zoo.models import BaseModel, load_model
 Tensor = torch.Tensor
 
 
-def deltas(base: BaseModel, folder: Path, *, merged: bool = False) -> dict[str, Tensor]:
+def deltas(base: BaseModel, folder: Path, *, merged: bool = False, model: Any = None) -> dict[str, Tensor]:
     """PEFT's update of every adapted module, float64 [out, in], from the folder as it lies on disk.
 
     By its forward on unit vectors, or as it would merge it, which it cannot do for every variant.
+    Over the base as it is loaded, or a loaded one that is given.
     """
-    model = PeftModel.from_pretrained(load_model(base), folder).double().eval()
+    loaded = load_model(base) if model is None else model
+    model = PeftModel.from_pretrained(loaded, folder).double().eval()
     found = {}
     layers: list[tuple[str, Any]] = [
         (n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)
     ]
     for name, module in layers:
+        if isinstance(getattr(module, "dtype", None), torch.dtype):
+            module.dtype = torch.float64  # AdaMSS casts everything to what it was built with
         if merged:
             delta = module.get_delta_weight("default")
             delta = delta.T if getattr(module, "fan_in_fan_out", False) else delta

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from zoo.converters.fold import fold
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.source import Source
 from zoo.errors import UsageError
-from zoo.models import BaseModel
+from zoo.models import BaseModel, load_model
 
 Make = Callable[..., Path]
 IDS = [1, 300, 2]
@@ -71,6 +72,33 @@ def test_a_sum_of_half_precision_stays_half_precision_where_that_is_exact(
     checkpoints = [read_checkpoint(Source.open(folder), tiny_base) for folder in folders]
     assert fold(concat(checkpoints, (1.0, 0.5)), tiny_base.linears).dtype == "bfloat16"
     assert fold(concat(checkpoints, (1.0, 0.3)), tiny_base.linears).dtype == "float32"
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
+def test_a_chain_of_loras_is_the_sum_of_its_links(
+    make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    """Chain of LoRA: each link is trained over the base into which the ones before it were merged."""
+    from peft import PeftModel
+
+    links = [
+        random_adapter(make_adapter, name, seed, r=seed) for name, seed in (("a", 2), ("b", 3), ("c", 4))
+    ]
+    model: Any = load_model(tiny_base)
+    for link in links:
+        model = PeftModel.from_pretrained(model, link).merge_and_unload()
+    original: Any = load_model(tiny_base)
+    checkpoints = [read_checkpoint(Source.open(link), tiny_base) for link in links]
+    found = fold(concat(checkpoints, (1.0, 1.0, 1.0)), tiny_base.linears)
+    assert found.rank == 9
+    names = [name for name in found.weights if "lora_A" in name]
+    assert names
+    for name in names:
+        path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        before, after = (m.get_submodule(path).weight.detach().double() for m in (original, model))
+        update = found.weights[name.replace("lora_A", "lora_B")].double() @ found.weights[name].double()
+        assert float((update - (after - before)).norm()) < 1e-6 * float(update.norm() + before.norm())
+        assert float((update - (after - before) / 2).norm()) > 0.1 * float(update.norm())
 
 
 def test_what_the_plan_says(folders: list[Path], tiny_base: BaseModel) -> None:

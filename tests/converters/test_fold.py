@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.converters.test_forms import FORMS, IN, OUT, plain
-from zoo.converters.fold import MAX_FOLD_ERROR, fold_error, target_names
+from zoo.converters.exactness import MAX_FOLD_ERROR, fold_error
+from zoo.converters.fold import target_names
 from zoo.converters.forms import Form, LowRank
 
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from zoo.converters.fold import _common, _normal, fold_error
+from zoo.converters.exactness import fold_error, normal
 from zoo.converters.forms import LowRank
+from zoo.converters.survey import survey
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -31,7 +32,7 @@ def dense_error(low: LowRank, a: torch.Tensor, b: torch.Tensor) -> float:
 def test_the_stated_error_is_the_dense_one(dtype: torch.dtype, scale: float, rank: int) -> None:
     low = plain(dtype, scale)
     for stored in (dtype, torch.float32):
-        a, b = _normal(low, rank, stored)
+        a, b = normal(low, rank, stored)
         assert (a.dtype, b.dtype) == (stored, stored)
         assert (a.shape, b.shape) == ((rank, 40), (30, rank))
         found, wanted = fold_error(low, a, b), dense_error(low, a, b)
@@ -44,7 +45,7 @@ def test_the_stated_error_is_the_dense_one(dtype: torch.dtype, scale: float, ran
 @pytest.mark.parametrize("wrong", ["a", "b", "scale", "padding", "sign"])
 def test_what_is_wrong_is_seen(scale: float, wrong: str) -> None:
     low = plain(torch.bfloat16, scale)
-    a, b = (tensor.clone() for tensor in _normal(low, 6, torch.float32))
+    a, b = (tensor.clone() for tensor in normal(low, 6, torch.float32))
     match wrong:
         case "a":
             a[0, 0] += 0.5
@@ -63,7 +64,7 @@ def test_what_is_wrong_is_seen(scale: float, wrong: str) -> None:
 
 def test_the_source_is_left_as_it_was() -> None:
     low = plain(torch.float64, 0.7)
-    a, b = _normal(low, 5, torch.float64)
+    a, b = normal(low, 5, torch.float64)
     before = b.clone()
     fold_error(low, a, b)
     assert torch.equal(b, before)
@@ -75,7 +76,7 @@ def test_factors_that_nearly_cancel_are_measured_too() -> None:
     a = torch.cat([row, row + 1e-6 * torch.randn(1, 40, generator=generator)]).double()
     b = torch.cat([column, -column], dim=1).double()
     low = LowRank(a=a, b=b, scale=0.7)
-    made = _normal(low, 2, torch.float32)
+    made = normal(low, 2, torch.float32)
     assert fold_error(low, *made) == pytest.approx(dense_error(low, *made), rel=1e-3)
 
 
@@ -85,5 +86,5 @@ def test_a_scale_that_leaves_the_exponents_range_takes_a_wider_dtype(largest: fl
 
     low = plain(torch.bfloat16, 4.0)
     low.b[0, 0] = largest
-    found = _common(SimpleNamespace(modules={"one": lambda: low}))  # type: ignore[arg-type]
-    assert str(found[1]) == f"torch.{kept}"
+    found = survey(SimpleNamespace(modules={"one": lambda: low}))  # type: ignore[arg-type]
+    assert str(found.dtype) == f"torch.{kept}"

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.converters import foreign, oracle
+from tests.converters.layouts import LAYOUTS
 from tests.converters.test_readers import folded, gpt2, updates  # noqa: F401  (gpt2 is a fixture)
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.source import Source
@@ -19,7 +20,7 @@ from zoo.models import BaseModel
 TIGHT = 1e-7
 
 
-@pytest.mark.parametrize(("trainer", "make", "said"), foreign.LAYOUTS.values(), ids=foreign.LAYOUTS)
+@pytest.mark.parametrize(("trainer", "make", "said"), LAYOUTS.values(), ids=LAYOUTS)
 def test_a_layout_is_read_as_its_trainer_computes(
     trainer: str,
     make: Callable[[BaseModel, Path], foreign.Made],
@@ -63,7 +64,7 @@ def test_dora_magnitudes_of_rows_and_of_columns_are_told_apart(
 @pytest.mark.parametrize("part", ["torchtune", "kohya", "mlx", "litgpt q v"])
 def test_the_comparison_notices_a_wrong_reading(part: str, tiny_base: BaseModel, tmp_path: Path) -> None:
     """Each layout's own trap, fallen into on purpose."""
-    _, make, said = foreign.LAYOUTS[part]
+    _, make, said = LAYOUTS[part]
     made = make(tiny_base, tmp_path / "adapter")
     found = updates(folded(made.path, tiny_base, **said))
     path = "model.layers.0.self_attn.q_proj"
@@ -146,7 +147,7 @@ BROKEN: dict[str, tuple[str, str, Break]] = {
 def test_a_broken_file_is_refused(
     layout: str, code: str, break_it: Break, tiny_base: BaseModel, tmp_path: Path
 ) -> None:
-    made = foreign.LAYOUTS[layout][1](tiny_base, tmp_path / "adapter")
+    made = LAYOUTS[layout][1](tiny_base, tmp_path / "adapter")
     with pytest.raises(RefusedError) as refused:
         folded(break_it(made.path), tiny_base)
     assert refused.value.code == code

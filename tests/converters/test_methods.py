@@ -12,60 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from tests.converters import oracle
+from tests.converters.peft_methods import DENSE, EXACT, build
 from tests.converters.test_readers import folded, updates
 from zoo.converters.readers import read_checkpoint
-from zoo.converters.readers.methods import METHODS, NO_UPDATE
 from zoo.converters.source import Source
 from zoo.errors import RefusedError
 from zoo.models import BaseModel, load_model
 
 Make = Callable[..., Path]
-TARGETS = ["q_proj", "k_proj", "down_proj"]
-EXACT: dict[str, tuple[str, dict[str, Any]]] = {
-    "adalora": ("AdaLora", {"init_r": 6, "target_r": 4, "total_step": 10, "lora_alpha": 5}),
-    "loha": ("LoHa", {"r": 3, "alpha": 5}),
-    "loha patterns": ("LoHa", {"r": 3, "rank_pattern": {"k_proj": 2}, "alpha_pattern": {"q_proj": 7}}),
-    "lokr": ("LoKr", {"r": 2, "alpha": 5}),
-    "lokr both": ("LoKr", {"r": 1, "decompose_both": True}),
-    "lokr whole": ("LoKr", {"r": 16}),
-    "lokr factor": ("LoKr", {"r": 2, "decompose_factor": 2}),
-    "vera": ("Vera", {"r": 6}),
-    "vera without its projections": ("Vera", {"r": 6, "save_projection": False}),
-    "pvera": ("Pvera", {"r": 6}),
-    "delora": ("Delora", {"r": 4}),
-    "gralora": ("Gralora", {"r": 4, "gralora_k": 2, "alpha": 6}),
-    "gralora hybrid": ("Gralora", {"r": 4, "gralora_k": 4, "hybrid_r": 2}),
-    "miss": ("Miss", {"r": 4}),
-    "miss uneven": ("Miss", {"r": 5}),
-    "miss mini": ("Miss", {"r": 4, "init_weights": "mini", "mini_r": 4}),
-    "vb-lora": ("VBLoRA", {"r": 4, "num_vectors": 24, "vector_length": 8}),
-    "vb-lora top-k": (
-        "VBLoRA",
-        {"r": 4, "num_vectors": 24, "vector_length": 8, "save_only_topk_weights": True},
-    ),
-    "hra": ("HRA", {"r": 4}),
-    "hra with gram-schmidt": ("HRA", {"r": 4, "apply_GS": True}),
-    "deft": ("Deft", {"r": 4, "alpha": 6}),
-    "deft qr": ("Deft", {"r": 4, "decomposition_method": "qr"}),
-    "para": ("Deft", {"r": 4, "para": True}),
-}
-FROZEN = ("vera_A", "vera_B", "delora_w_norm", "base_layer")
-
-
-def build(base: BaseModel, folder: Path, kind: str, settings: dict[str, Any]) -> Path:
-    """An adapter of another method, saved by PEFT, with everything that it trains drawn at random."""
-    targets = {} if "target_modules" in settings else {"target_modules": TARGETS}
-    config = getattr(peft, f"{kind}Config")(task_type="CAUSAL_LM", **targets, **settings)
-    torch.manual_seed(3)
-    model: Any = peft.get_peft_model(load_model(base), config)
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.5)
-    model.peft_config["default"].base_model_name_or_path = base.id
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    return folder
 
 
 @pytest.mark.filterwarnings("ignore:Specified to not:UserWarning")  # PEFT, of projections from a seed
@@ -92,6 +46,12 @@ def test_a_method_is_folded_to_what_peft_computes(
         ("deft", {"alpha": 5}),
         ("deft", {"decomposition_method": "qr"}),
         ("hra", {"apply_GS": True}),
+        ("tinylora from its seed", {"projection_seed": 43}),
+        ("unilora from its seed", {"proj_seed": 8}),
+        ("psoft", {"use_cayley_neumann": True}),
+        ("psoft like pissa", {"ab_svd_init": "psoft_init"}),
+        ("peanut", {"scaling": 1.0}),
+        ("peanut deep", {"act_fn": "relu"}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Specified to not:UserWarning")
@@ -130,6 +90,10 @@ SWAPS = {
     "vera": ("layers.0.self_attn.q_proj.vera_lambda_d", "layers.1.self_attn.q_proj.vera_lambda_d"),
     "hra": ("layers.0.self_attn.q_proj.hra_u", "layers.1.self_attn.q_proj.hra_u"),
     "miss": ("layers.0.self_attn.q_proj.miss_block", "layers.1.self_attn.q_proj.miss_block"),
+    "tinylora": ("tinylora_v.0", "tinylora_v.1"),
+    "psoft": ("psoft_R.vector_a", "psoft_R.vector_b"),
+    "osf": ("layers.0.self_attn.q_proj.osf_svd", "layers.1.self_attn.q_proj.osf_svd"),
+    "peanut deep": ("peanut_encoders.0", "peanut_encoders.1"),
 }
 
 
@@ -147,21 +111,6 @@ def test_the_comparison_notices_another_tensor(name: str, tiny_base: BaseModel, 
     assert oracle.worst(found, wanted) > 0.01
 
 
-DENSE: dict[str, tuple[str, dict[str, Any]]] = {
-    "oft": ("OFT", {"oft_block_size": 8}),
-    "oft shared": ("OFT", {"oft_block_size": 8, "block_share": True}),
-    "oft cayley": ("OFT", {"oft_block_size": 8, "use_cayley_neumann": False}),
-    "boft": ("BOFT", {"boft_block_size": 8}),
-    "ia3": ("IA3", {"target_modules": TARGETS, "feedforward_modules": ["down_proj"]}),
-    "hira": ("Hira", {"r": 4}),
-    "c3a": ("C3A", {"block_size": 8}),
-    "fourierft": ("FourierFT", {"n_frequency": 40, "scaling": 9.0}),
-    "shira": ("Shira", {"r": 2, "random_seed": 3}),
-    "randlora": ("RandLora", {"r": 4}),
-    "dora": ("Lora", {"r": 4, "use_dora": True, "use_rslora": True}),
-}
-
-
 def best(deltas: dict[str, torch.Tensor], rank: int) -> float:
     """The smallest error that any factors of a rank could have, for the worst module."""
     errors = []
@@ -171,7 +120,8 @@ def best(deltas: dict[str, torch.Tensor], rank: int) -> float:
     return max(errors)
 
 
-@pytest.mark.filterwarnings("ignore:.*(CUDA|butterfly|Sparse invariant):UserWarning")  # of BOFT and SHiRA
+@pytest.mark.filterwarnings("ignore:.*(CUDA|butterfly|Sparse invariant):UserWarning")  # BOFT, SHiRA, FRoD
+@pytest.mark.filterwarnings("ignore:save_precomputed_indices=False:UserWarning")  # PEFT, when it loads one
 @pytest.mark.parametrize(("kind", "settings"), DENSE.values(), ids=DENSE)
 def test_full_rank_is_refused_with_its_error_or_accepted_within_one(
     kind: str, settings: dict[str, Any], tiny_base: BaseModel, tmp_path: Path
@@ -254,30 +204,6 @@ def test_kasa_is_folded_over_the_whole_base_weight(tiny_base: BaseModel, tmp_pat
     assert oracle.worst(updates(result), truncated) > 1e-3
 
 
-@pytest.mark.parametrize("kind", NO_UPDATE)
-def test_what_updates_no_weight_is_refused_by_name(
-    kind: str, make_adapter: Make, tiny_base: BaseModel
-) -> None:
-    with pytest.raises(RefusedError, match=f"{kind} (adds|weighs|trains|routes|puts)") as refused:
-        folded(oracle.edit_config(make_adapter(), peft_type=kind), tiny_base)
-    assert refused.value.code == "ZV001"
-
-
-def test_every_method_of_peft_is_known_or_refused() -> None:
-    known = {*METHODS, *NO_UPDATE, "LORA"}
-    unknown = {kind.value for kind in peft.PeftType} - known
-    without_formula = {
-        "ADAMSS", "FROD", "GLORA", "OSF", "PSOFT", "ROAD", "SHADOW", "SUPERTUNING", "TINYLORA", "UNILORA",
-        "WAVEFT",
-    }  # fmt: skip
-    assert unknown == without_formula
-
-
-def test_every_method_has_a_test() -> None:
-    tested = {kind.upper() for kind, _ in {**EXACT, **DENSE}.values()}
-    assert set(METHODS) - tested == {"BONE"}  # PEFT no longer has Bone; MiSS computes the same
-
-
 def test_a_module_that_the_file_lacks_is_said(tiny_base: BaseModel, tmp_path: Path) -> None:
     source = build(tiny_base, tmp_path / "source", *EXACT["hra"])
     assert not read_checkpoint(Source.open(source), tiny_base).warnings
@@ -287,7 +213,21 @@ def test_a_module_that_the_file_lacks_is_said(tiny_base: BaseModel, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "name", ["loha", "lokr", "vera", "delora", "gralora", "miss", "vb-lora", "hra", "deft"]
+    "name",
+    [
+        "loha",
+        "lokr",
+        "vera",
+        "delora",
+        "gralora",
+        "miss",
+        "vb-lora",
+        "hra",
+        "deft",
+        "unilora",
+        "psoft",
+        "peanut",
+    ],
 )
 def test_a_rank_that_the_config_denies_is_refused(name: str, tiny_base: BaseModel, tmp_path: Path) -> None:
     source = build(tiny_base, tmp_path / "source", *EXACT[name])

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.benchmarks.convert_damage import rewrite, weights_of
 from tests.converters import foreign, oracle
-from tests.converters.test_methods import EXACT, build
+from tests.converters.layouts import LAYOUTS
+from tests.converters.peft_methods import EXACT, build
 from tests.converters.test_readers import folded, updates
 from zoo.converters.base_weights import open_base_weights
 from zoo.converters.fold import fold
@@ -47,7 +48,7 @@ def refused(path: Path, base: BaseModel, **said: Any) -> str:
 def test_two_methods_on_one_module_are_refused(
     layout: str, added: dict[str, tuple[int, ...]], tiny_base: BaseModel, tmp_path: Path
 ) -> None:
-    made = foreign.LAYOUTS[layout][1](tiny_base, tmp_path / "adapter")
+    made = LAYOUTS[layout][1](tiny_base, tmp_path / "adapter")
     more = {name: torch.ones(shape) for name, shape in added.items()}
     save_file({**load_file(made.path), **more}, made.path)
     assert refused(made.path, tiny_base) == "ZV016"
@@ -97,7 +98,7 @@ def test_two_spellings_of_one_module_are_refused(
     elif layout == "hra":
         path = build(tiny_base, tmp_path / "source", *EXACT["hra"])
     else:
-        _, make, said = foreign.LAYOUTS[layout]
+        _, make, said = LAYOUTS[layout]
         path = make(tiny_base, tmp_path / "source").path
     file = weights_of(path)
 

@@ -172,17 +172,41 @@ def test_fan_in_fan_out(gpt2: BaseModel, tmp_path: Path) -> None:
     assert oracle.worst(updates(result), wanted) < TIGHT
 
 
+def prepared(base: BaseModel, config: Any) -> Any:
+    """The base, with what CorDA's and LoRA-GA's inits need: covariances of inputs, gradients of weights."""
+    from peft.tuners.lora.corda import preprocess_corda
+    from peft.tuners.lora.loraga import preprocess_loraga
+
+    model: Any = load_model(base)
+    ids = torch.randint(0, 200, (1, 160), generator=torch.Generator().manual_seed(1))
+    if config.init_lora_weights == "corda":
+        preprocess_corda(model, config, run_model=lambda: model(ids))
+    if config.init_lora_weights == "lora_ga":
+        model.requires_grad_(True)
+        preprocess_loraga(model, config, lambda: model(ids, labels=ids).loss.backward())
+    return model
+
+
 @pytest.mark.filterwarnings("ignore:.*changes the base weights of the model:UserWarning")  # PEFT, converting
-@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # PEFT's LoRA-GA
+@pytest.mark.filterwarnings(
+    "ignore:`(corda|lora_ga)_config` specified but:UserWarning"
+)  # once it is converted
+@pytest.mark.parametrize("init", ["pissa", "olora", "corda", "lora_ga"])
 @pytest.mark.parametrize("where", ["--initial", "pissa_init/ in the source"])
 def test_an_init_that_changes_the_base_is_folded_as_peft_converts_it(
     init: str, where: str, tiny_base: BaseModel, tmp_path: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora.config import CordaConfig, LoraGAConfig
 
-    settings: dict[str, Any] = {"r": 4, "lora_alpha": 6, "init_lora_weights": init}
+    own: dict[str, Any] = {
+        "corda": {"corda_config": CordaConfig(corda_method="kpm")},
+        "lora_ga": {"lora_ga_config": LoraGAConfig()},
+    }
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 6, "init_lora_weights": init, **own.get(init, {})}
     config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], **settings)
-    model: Any = get_peft_model(load_model(tiny_base), config)
+    model: Any = get_peft_model(prepared(tiny_base, config), config)
     model.peft_config["default"].init_lora_weights = True
     model.save_pretrained(tmp_path / "before")
     model.peft_config["default"].init_lora_weights = init

@@ -18,7 +18,12 @@ Weights = Annotated[str, typer.Option(metavar="W,W,…", help="With --concat: a 
 Truncate = Annotated[
     str, typer.Option(metavar="RANK|ENERGY", help="Lower the rank: 8, or 0.99 of the energy; says the error.")
 ]
-Grow = Annotated[int | None, typer.Option(min=1, metavar="RANK", help="Raise the rank, exactly.")]
+Grow = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="RANK", help="Raise the rank, exactly; of a full-rank source: where --recover begins."
+    ),
+]
 ProjectSafe = Annotated[
     str, typer.Option(metavar="paper|RANK", help="Safe LoRA: the paper's map, or a projector of that rank.")
 ]

@@ -65,7 +65,7 @@ def convert(
         places.source, also=places.also, weights=weights, base=base,
         invocation_text=invocation.replace("\\n", "\n"), position=Position(position) if position else None,
         legacy_boundary=Boundary(legacy_boundary), initial=initial,
-        max_error=max_error, alpha=alpha, extract=extract,
+        max_error=max_error, alpha=alpha, extract=extract, cut=o.cut(recover, grow),
         name=name, version=version, license=license_, description=description,
     )  # fmt: skip
     settings = DistilSettings.of(

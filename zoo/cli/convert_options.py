@@ -65,3 +65,9 @@ Margin = Annotated[
 Control = Annotated[
     bool, typer.Option(help="When degraded: train a LoRA on whole prompts too, to see whether that is why.")
 ]
+START_RANK = 64  # of what a recovery begins with, unless --grow says
+
+
+def cut(recover: Path | None, grow: int | None) -> int | None:
+    """The rank at which an update of full rank is cut where a recovery makes up for that."""
+    return (grow or START_RANK) if recover else None

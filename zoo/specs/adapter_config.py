@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 MAX_RANK = 4096
 MAX_MODULES = 4096
 MAX_INVOCATION = 512
+MAX_KEYS = 300  # PEFT 0.21.2 writes 45
 
 Rank = Annotated[StrictInt, Field(ge=1, le=MAX_RANK)]
 Name = Annotated[str, Field(max_length=512)]
@@ -62,13 +63,27 @@ class AdapterConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _leave_out_what_is_no_loras(cls, written: Any) -> Any:
-        """Other methods mean other things by these keys: a rank of 0 (OFT), masks as ranks (AdaLoRA)."""
+        """Other methods mean other things by these keys.
+
+        A rank of 0 (OFT), no alpha (Super-Tuning), masks (AdaLoRA) or fractions (OSF) as ranks.
+        """
+        if isinstance(written, dict) and not written.get("peft_type") and written.get("swift_type"):
+            written = {**written, "peft_type": written["swift_type"]}  # as ms-swift's to_peft_config does
         if not isinstance(written, dict) or str(written.get("peft_type")).upper() == "LORA":
             return written
         ranks = written.get("rank_pattern")
-        masks = not isinstance(ranks, dict) or any(isinstance(rank, list) for rank in ranks.values())
-        left_out = {key for key, odd in (("r", not written.get("r")), ("rank_pattern", masks)) if odd}
+        others = not isinstance(ranks, dict) or not all(isinstance(rank, int) for rank in ranks.values())
+        alpha = "lora_alpha" in written and written["lora_alpha"] is None
+        odd = {"r": not written.get("r"), "lora_alpha": alpha, "rank_pattern": others}
+        left_out = {key for key, is_odd in odd.items() if is_odd}
         return {key: value for key, value in written.items() if key not in left_out}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, written: Any) -> Any:
+        if isinstance(written, dict) and len(written) > MAX_KEYS:
+            raise ValueError(f"more than {MAX_KEYS} keys")
+        return written
 
     @property
     def is_activated(self) -> bool:
