@@ -2,18 +2,19 @@
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zoo.adapter import AdapterRepo
 from zoo.ci.changed import changed_folders
 from zoo.ci.judgement import Judge
-from zoo.errors import NotFoundError
+from zoo.errors import UsageError
 from zoo.models import Dtype
 from zoo.progress import Progress, silent
 from zoo.report import Report, worst_exit_code
 from zoo.specs.document import read_yaml
 from zoo.specs.policy import POLICY_NAME, Policy
+from zoo.validators.bases import Bases
 from zoo.validators.library import adapter_folders, validations
 from zoo.validators.validate import Settings
 
@@ -48,9 +49,11 @@ def chosen(paths: Sequence[Path], *, since: str = "", policy: Path | None = None
 
     Raises:
         NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
-        UsageError: `since` is no commit.
+        UsageError: there is no path, or `since` is no commit.
         UndecidedError: git does not say what changed.
     """
+    if not paths:
+        raise UsageError("no adapter was named", hint="zoo gate PATH..., or zoo gate --library DIR")
     folders = adapter_folders(paths)
     return changed_folders(folders, since, policy=policy) if since else folders
 
@@ -58,16 +61,18 @@ def chosen(paths: Sequence[Path], *, since: str = "", policy: Path | None = None
 def read_policy(path: Path | None) -> Policy:
     """The policy in a file; else in `zoo-gate.yaml` of the working folder; else one that demands nothing.
 
+    The data of its suites are then named from the working folder.
+
     Raises:
         NotFoundError: the file that was named is not there.
         SpecError: ZG005, it breaks its specification.
     """
-    if path is not None:
-        return read_yaml(path, Policy, code="ZG005")
-    try:
-        return read_yaml(Path(POLICY_NAME), Policy, code="ZG005")
-    except NotFoundError:
+    if path is None and not Path(POLICY_NAME).is_file():
         return Policy()
+    place = path or Path(POLICY_NAME)
+    policy = read_yaml(place, Policy, code="ZG005")
+    suites = [one.model_copy(update={"data": str(place.parent / one.data)}) for one in policy.suites]
+    return policy.model_copy(update={"suites": suites})
 
 
 def gate(
@@ -79,6 +84,7 @@ def gate(
     base: str = "",
     device: str = "cpu",
     dtype: Dtype = "float32",
+    bases: Bases | None = None,
     progress: Progress = silent,
 ) -> Iterator[Report]:
     """Validates adapters, applies the policy, and yields each report as it is ready.
@@ -93,11 +99,16 @@ def gate(
         base: what to resolve as base; empty takes the one each adapter names.
         device: torch device of the dynamic part.
         dtype: of the base weights.
+        bases: what an earlier gate loaded; nothing when None.
         progress: told about long work.
     """
     day = today or datetime.datetime.now(datetime.UTC).date()
-    judge = Judge(policy=policy or Policy(), today=day)
-    chosen_settings = settings or Settings(base=base, device=device, dtype=dtype)
-    for validation in validations(folders, chosen_settings, progress=progress):
+    demanded = policy or Policy()
+    judge = Judge(policy=demanded, today=day)
+    given = settings or Settings(base=base, device=device, dtype=dtype)
+    engines = tuple(dict.fromkeys((*given.engines, *demanded.engines)))
+    chosen_settings = replace(given, engines=engines)
+    for validation in validations(folders, chosen_settings, bases=bases, progress=progress):
         report = validation.report(list(validation))
-        yield judge.judge(report, AdapterRepo.open(validation.context.repo.root))
+        context = validation.context
+        yield judge.judge(report, AdapterRepo.open(context.repo.root), context)

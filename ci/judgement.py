@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from zoo.adapter import LOCK_NAME, AdapterRepo
-from zoo.ci.published import Published
+from zoo.adapter import AdapterRepo
+from zoo.ci.promises import promise_checks
+from zoo.ci.published import Once, Published
+from zoo.ci.recorded import bounds, recorded_behaviour
+from zoo.ci.suites import Bench, suite_checks
 from zoo.errors import NotFoundError, UndecidedError, ZooError
 from zoo.report import (
     Finding,
@@ -20,11 +23,12 @@ from zoo.report import (
     Severity,
     Skipped,
 )
-from zoo.specs.lock import BehaviourRecord
-from zoo.specs.policy import POLICY_NAME, AllowedSkip, Evaluation, Policy
+from zoo.specs.policy import POLICY_NAME, AllowedSkip, Policy
+from zoo.validators.check import Context
+from zoo.validators.engine import did_not_pass, run_checks
 
 _POLICY = Location(file=POLICY_NAME)
-_MEASURE = "measure it on held-out data: zoo convert --recover, or zoo train with --eval-data"
+_OWN = "ZG"  # codes of the gate itself
 Find = Callable[[str], Published]
 
 
@@ -42,45 +46,84 @@ class Judge:
     today: datetime.date
     published: Find = Published.read
 
-    def judge(self, report: Report, repo: AdapterRepo | None) -> Report:
+    def judge(self, report: Report, repo: AdapterRepo | None, context: Context | None = None) -> Report:
         """The report with the policy's own results, and with what it allows to be skipped.
 
         Args:
             report: of the adapter's checks.
             repo: the adapter; None when its folder cannot even be opened.
+            context: of those checks, on whose base the suites are asked; None leaves that unchecked.
         """
         name = _name(repo, report)
-        own = [one for one in self.policy.allowed_skips if any(fnmatchcase(name, g) for g in one.adapters)]
-        authors = report.allowed_skips if self.policy.author_skips == "allow" else {}
+        own = [one for one in self.policy.allowed_skips if _is_for(one.adapters, name)]
+        # what the policy demands is not for the author to leave out
+        authors = {code: why for code, why in report.allowed_skips.items() if not code.startswith(_OWN)}
+        authors = authors if self.policy.author_skips == "allow" else {}
         allowed = {**authors, **{one.code: one.reason for one in own if one.expires >= self.today}}
-        results = [*report.results, *self._results(report, repo, name, own)]
-        return replace(report, results=results, allowed_skips=allowed)
+        demanded = [] if repo is None else list(self._demanded(report, repo, name, context))
+        seen = replace(report, results=[*report.results, *demanded])
+        first = [
+            _result("ZG001", "Every required check passed", _required(seen, self.policy.required)),
+            _result("ZG002", "No allowance of the policy has run out", _current(own, seen, self.today)),
+        ]
+        return replace(report, results=[*report.results, *first, *demanded], allowed_skips=allowed)
 
-    def _results(
-        self, report: Report, repo: AdapterRepo | None, name: str, own: list[AllowedSkip]
+    def _demanded(
+        self, report: Report, repo: AdapterRepo, name: str, context: Context | None
     ) -> Iterator[Result]:
-        yield _result("ZG001", "Every required check passed", _required(report, self.policy.required))
-        yield _result("ZG002", "No allowance of the policy has run out", _current(own, report, self.today))
-        if repo is not None and (bounds := self.policy.evaluation):
-            yield _result("ZG003", "The measured behaviour is within bounds", _bounds(repo, bounds))
-        if repo is not None and self.policy.regression:
-            yield _result(
-                "ZG004", "Nothing became worse than what is published", self._regression(repo, name)
+        """ZG003 to ZG011, as far as the policy asks for them."""
+        policy = self.policy
+        published = self._published(name) if policy.regression else None
+        suites = [suite for suite in policy.suites if _is_for(suite.adapters, name)]
+        if policy.evaluation:
+            yield _result("ZG003", "The measured behaviour is within bounds", bounds(repo, policy.evaluation))
+        if policy.regression and published:
+            said = self._regression(repo, published, policy.regression.accuracy, asked=bool(suites))
+            yield _result("ZG004", "Nothing became worse than what is published", said)
+        checks = [*promise_checks(policy, published)]
+        for suite in suites:
+            bench = Bench(
+                suite=suite,
+                name=name,
+                regression=policy.regression,
+                published=published or _none_published,
             )
+            checks += suite_checks(bench)
+        facts = context or Context(repo=repo, base_missing="the gate was given no base")
+        failed = {result.code for result in report.results if did_not_pass(result.outcome)}
+        yield from run_checks(facts, checks, before=failed)
+        if policy.suites and not suites:
+            none = NotApplicable(reason="no suite of the policy is for this adapter")
+            yield _result("ZG007", "Its answers are good enough", none)
 
-    def _regression(self, repo: AdapterRepo, name: str) -> Outcome:
+    def _published(self, name: str) -> Callable[[], Published]:
+        """Finds the published version, once."""
         demanded = self.policy.regression
-        if demanded is None:
-            return NotApplicable(reason="the policy compares with nothing")
+        place = demanded.published.replace("{name}", name) if demanded else ""
+        return Once(lambda: self.published(place))
+
+    def _regression(
+        self, repo: AdapterRepo, published: Callable[[], Published], allowed_drop: float, *, asked: bool
+    ) -> Outcome:
+        if asked:
+            return NotApplicable(reason="both versions are asked the same samples instead: ZG008")
         try:
-            before = self.published(demanded.published.replace("{name}", name))
+            before = published()
         except NotFoundError as error:
             return NotApplicable(reason=f"nothing is published before this: {error.message}")
         except UndecidedError as error:
             return Skipped(reason=error.message, hint=error.hint)
         except ZooError as error:
             return Flagged(findings=[Finding(message=error.message, fix=error.hint)])
-        return before.compared_with(_behaviour(repo), allowed_drop=demanded.accuracy)
+        return before.compared_with(recorded_behaviour(repo), allowed_drop=allowed_drop)
+
+
+def _none_published() -> Published:
+    raise NotFoundError("the policy compares with nothing")
+
+
+def _is_for(globs: list[str], name: str) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
 
 
 def _required(report: Report, codes: list[str]) -> Outcome:
@@ -143,54 +186,6 @@ def _current(own: list[AllowedSkip], report: Report, today: datetime.date) -> Ou
                 )
             )
     return Flagged(findings=findings) if findings else Passed(measured={"allowances": len(own)})
-
-
-def _bounds(repo: AdapterRepo, bounds: Evaluation) -> Outcome:
-    behaviour = _behaviour(repo)
-    own = behaviour.own_accuracy
-    if own is None:
-        return Skipped(reason="nobody measured its answers on held-out samples", hint=_MEASURE)
-    if lacking := _lacking(repo, behaviour, bounds):
-        return Skipped(reason=lacking, hint=_MEASURE)
-    measured = {"accuracy": own, "samples": behaviour.samples}
-    wanted: list[tuple[str, float | None, float | None]] = [
-        ("held-out samples", behaviour.samples, bounds.samples),
-        ("accuracy", own, bounds.accuracy),
-    ]
-    if bounds.above_trivial is not None and behaviour.trivial is not None:
-        wanted.append(
-            ("accuracy above the commonest answer's", own - behaviour.trivial, bounds.above_trivial)
-        )
-    agreement = behaviour.agreement.get(behaviour.own_column)
-    if agreement is not None:
-        wanted.append(("agreement with the source LoRA", agreement, bounds.agreement))
-    place = Location(file=LOCK_NAME, pointer="behaviour")
-    findings = [
-        Finding(message=f"{what}: {value:.4g}, and {least:.4g} is demanded", location=place, fix=_MEASURE)
-        for what, value, least in wanted
-        if least is not None and value is not None and not value >= least
-    ]
-    return Flagged(findings=findings, measured=measured) if findings else Passed(measured=measured)
-
-
-def _lacking(repo: AdapterRepo, behaviour: BehaviourRecord, bounds: Evaluation) -> str:
-    """Which demanded figure is not recorded; empty where all are. What is not there is not within bounds."""
-    lock = repo.lock
-    if lock and lock.on_invented and (bounds.accuracy is not None or bounds.above_trivial is not None):
-        return "it was measured on invented requests alone: that accuracy is agreement with the source LoRA"
-    if bounds.above_trivial is not None and behaviour.trivial is None:
-        return "the accuracy of the commonest answer is not recorded"
-    converted = lock is not None and lock.conversion is not None
-    if bounds.agreement is not None and converted and behaviour.own_column not in behaviour.agreement:
-        return "its agreement with the source LoRA is not recorded"
-    return ""
-
-
-def _behaviour(repo: AdapterRepo) -> BehaviourRecord:
-    try:
-        return repo.lock.behaviour if repo.lock else BehaviourRecord()
-    except ZooError:  # ZL001 says it
-        return BehaviourRecord()
 
 
 def _name(repo: AdapterRepo | None, report: Report) -> str:

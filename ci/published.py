@@ -2,59 +2,82 @@
 
 import math
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo import hub
-from zoo.adapter import LOCK_NAME
+from zoo.adapter import LOCK_NAME, RELEASE_NAME, AdapterRepo
+from zoo.contracts.contract import Contract, read_contract
+from zoo.contracts.source import fetch_contract
 from zoo.contracts.version import Version
-from zoo.errors import NotFoundError, SpecError
+from zoo.errors import NotFoundError, SpecError, ZooError
+from zoo.hub.adapter import open_adapter
+from zoo.hub.address import Address
 from zoo.report import Finding, Flagged, Location, NotApplicable, Outcome, Passed, Skipped
-from zoo.specs.document import MAX_DOCUMENT_BYTES, read_json
+from zoo.specs.document import MAX_DOCUMENT_BYTES, read_json, read_yaml
 from zoo.specs.lock import BehaviourRecord, Lock
+from zoo.specs.release import ReleaseSpec
 
 Z95 = 1.959963984540054  # of a two-sided interval of 95 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The measurement recorded in a published release.
+    """A published release as far as a gate looks at it.
 
     Attributes:
-        where: `org/name@tag`.
-        behaviour: recorded there.
+        where: `org/name[/folder]@tag`.
+        behaviour: the measurement recorded there.
+        contract: what it promises; None where no file says it.
+        release: its `zoo.yaml`; None when there is none.
+        files: sha256 of every payload file by path, as its lock says.
     """
 
     where: str
     behaviour: BehaviourRecord
+    contract: Contract | None = None
+    release: ReleaseSpec | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, repo: str) -> "Published":
-        """Reads the lock at a repository's highest version.
+    def read(cls, name: str) -> "Published":
+        """Reads the small files of the highest version at a place on the Hub.
+
+        Args:
+            name: `org/name[/folder]`.
 
         Raises:
             NotFoundError: no such repository, no version in it, or no lock in that.
-            SpecError: ZL001, the published lock is none.
+            UsageError: it is no place on the Hub.
+            SpecError: ZL001 or another code, a published file is not what its name says.
             HubError: ZH007 no access, ZH008 no answer.
         """
-        remote = hub.read_remote(repo)
-        versions = [
-            (known.order, tag) for tag in remote.tags if (known := Version.parse(tag.removeprefix("v")))
-        ]
+        place = Address.target(name)
+        remote = hub.read_remote(place.repo)
+        versions = [(known.order, tag) for tag in remote.tags if (known := Version.parse(place.version(tag)))]
         if not versions:
-            raise NotFoundError(f"{repo} has no published version", hint="zoo publish makes one")
+            raise NotFoundError(f"{name} has no published version", hint="zoo publish makes one")
         tag = max(versions)[1]
+        commit, where = remote.tags[tag], f"{name}@{tag}"
         with tempfile.TemporaryDirectory(prefix="zoo-gate-") as scratch:
             folder = Path(scratch)
-            sizes = hub.sizes(repo, [LOCK_NAME], remote.tags[tag])
-            if sizes.get(LOCK_NAME, 0) > MAX_DOCUMENT_BYTES:
-                raise SpecError(f"{LOCK_NAME} of {repo}@{tag} is larger than any lock", code="ZL001")
-            raw = hub.read_file(repo, LOCK_NAME, remote.tags[tag], folder / "download")
-            if raw is None:
-                raise NotFoundError(f"{repo}@{tag} has no {LOCK_NAME}")
-            (folder / LOCK_NAME).write_bytes(raw)
-            lock = read_json(folder / LOCK_NAME, Lock, code="ZL001")
-        return cls(where=f"{repo}@{tag}", behaviour=lock.behaviour)
+            lock = _lock(place, commit, folder, where)
+            small = fetch_contract(place.repo, commit, folder, folder=place.folder)
+            contract = read_contract(small, where=where) if small else None
+            stated = small / RELEASE_NAME if small else folder / RELEASE_NAME
+            release = read_yaml(stated, ReleaseSpec, code="ZM001") if stated.is_file() else None
+        return cls(
+            where=where, behaviour=lock.behaviour, contract=contract, release=release, files=lock.files
+        )
+
+    def open(self) -> AdapterRepo:
+        """Downloads it into the client's cache.
+
+        Raises:
+            HubError: ZH007 no access, ZH008 no answer.
+        """
+        return open_adapter(self.where)
 
     def compared_with(self, new: BehaviourRecord, *, allowed_drop: float) -> Outcome:
         """Whether a new measurement is worse than the published one by more than chance and `allowed_drop`.
@@ -96,6 +119,41 @@ class Published:
                 measured=measured,
             )
         return Passed(measured=measured)
+
+
+class Once:
+    """Finds the published version when it is first asked for, and says the same ever after."""
+
+    def __init__(self, find: Callable[[], Published]) -> None:
+        """Finds nothing yet."""
+        self._find = find
+        self._found: Published | ZooError | None = None
+
+    def __call__(self) -> Published:
+        """The published version.
+
+        Raises:
+            ZooError: as `Published.read`.
+        """
+        if self._found is None:
+            try:
+                self._found = self._find()
+            except ZooError as error:
+                self._found = error
+        if isinstance(self._found, ZooError):
+            raise self._found
+        return self._found
+
+
+def _lock(place: Address, commit: str, folder: Path, where: str) -> Lock:
+    path = place.within(LOCK_NAME)
+    if hub.sizes(place.repo, [path], commit).get(path, 0) > MAX_DOCUMENT_BYTES:
+        raise SpecError(f"{LOCK_NAME} of {where} is larger than any lock", code="ZL001")
+    raw = hub.read_file(place.repo, path, commit, folder / "lock")
+    if raw is None:
+        raise NotFoundError(f"{where} has no {LOCK_NAME}")
+    (folder / LOCK_NAME).write_bytes(raw)
+    return read_json(folder / LOCK_NAME, Lock, code="ZL001")
 
 
 def _variance(share: float, samples: int) -> float:

@@ -75,3 +75,45 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         found = of_difference(one.tolist(), other.tolist(), alone(60), seed=trial)
         held += found.low <= truth <= found.high
     assert held >= 92  # of 95 expected: two standard deviations of a binomial share are four
+
+
+def test_strata_count_alike_whatever_their_size() -> None:
+    values = [1.0] * 90 + [0.0] * 5 + [1.0] * 5
+    strata = ["common"] * 90 + ["rare"] * 10
+    found = of_mean(values, alone(100), strata=strata)
+    assert found.value == pytest.approx((1.0 + 0.5) / 2)
+    assert of_mean(values, alone(100)).value == 0.95
+    # the rare answer's ten samples decide how well the mean is known
+    assert found.high - found.low > 3 * (of_mean(values, alone(100)).high - of_mean(values, alone(100)).low)
+    assert of_mean(values, alone(100), strata=["one"] * 100) == of_mean(values, alone(100))
+
+
+def test_strata_of_a_difference_are_put_together_by_mover() -> None:
+    one = [1.0] * 20 + [1.0] * 15 + [0.0] * 5
+    other = [1.0] * 18 + [0.0] * 2 + [1.0] * 10 + [0.0] * 10
+    strata = ["a"] * 20 + ["b"] * 20
+    found = of_difference(one, other, alone(40), strata=strata)
+    assert found.value == pytest.approx((0.1 + 0.25) / 2)
+    parts = [
+        paired_interval(both=18, first=2, second=0, samples=20),
+        paired_interval(both=10, first=5, second=0, samples=20),
+    ]
+    below = math.hypot(0.1 - parts[0][0], 0.25 - parts[1][0]) / 2
+    assert found.low <= found.value - below + 1e-12
+
+
+def test_balanced_accuracys_interval_holds_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    held = 0
+    for trial in range(100):
+        strata = ["yes"] * 70 + ["no"] * 20
+        values = np.concatenate([random.random(70) < 0.95, random.random(20) < 0.7]).astype(float)
+        found = of_mean(values.tolist(), alone(90), strata=strata, seed=trial)
+        held += found.low <= (0.95 + 0.7) / 2 <= found.high
+    assert held >= 91
+
+
+def test_a_draw_without_a_rare_stratum_does_not_spoil_the_interval() -> None:
+    found = of_mean([1.0] * 30 + [0.0], alone(31), strata=["a"] * 30 + ["b"])
+    assert found.value == 0.5
+    assert 0 <= found.low < 0.5 < found.high <= 1

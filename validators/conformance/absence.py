@@ -38,15 +38,15 @@ def absences(session: "Session", prompt: Prompt) -> list[Absence]:
     What is in the files must stay silent for every adapter: each runs one row. How ids are matched is shown
     with a second one on the first adapter of each kind (`zoo.validators.conformance.kind`).
     """
-    found, key = [], ("absence", session.kind)
-    most = 1 if key in session.rig.shown else ROWS
+    found = []
+    most = 1 if session.rig.shown.find("absence", session) else ROWS
     for what, row in islice(without(prompt, session.invocation), most):
         base, cache = session.rig.whole(row), empty_cache()
         peft = peft_model.forward_by_rule(session.peft, session.tensor([row]), cache=cache)
         kv = first_difference(prefix_kv(cache, len(row)), prefix_kv(base.cache, len(row)))
         found.append(Absence(what=what, logits=logit_drift(peft, base.logits), kv=kv))
     if not any(one.logits or one.kv for one in found):
-        session.rig.shown.setdefault(key, session.repo.name)
+        session.rig.shown.add("absence", session)
     return found
 
 

@@ -5,6 +5,7 @@ from functools import wraps
 
 from zoo.report import Finding
 from zoo.validators.check import Context, Measurement
+from zoo.validators.conformance.shown import said_of
 
 Run = Callable[[Context], Iterable[Finding | Measurement]]
 
@@ -20,14 +21,13 @@ def once_a_kind(run: Run) -> Run:
 
     @wraps(run)
     def once(context: Context) -> Iterable[Finding | Measurement]:
-        session = context.session
-        key = (run.__module__, run.__qualname__, session.kind)
-        if shown_on := session.rig.shown.get(key):
-            yield Measurement(name="shown_on", value=f"{shown_on}, of the same kind, in this run")
+        session, what = context.session, f"{run.__module__}.{run.__qualname__}"
+        if shown_on := session.rig.shown.find(what, session):
+            yield Measurement(name="shown_on", value=said_of(shown_on))
             return
         said = list(run(context))
         if not any(isinstance(item, Finding) for item in said):
-            session.rig.shown[key] = context.repo.name
+            session.rig.shown.add(what, session)
         yield from said
 
     return once

@@ -6,7 +6,7 @@ from zoo.errors import UndecidedError
 from zoo.report import Finding, Severity
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.conformance.difference import worst
-from zoo.validators.conformance.hand_over import other_calls
+from zoo.validators.conformance.hand_over import OTHER_CALLS
 from zoo.validators.conformance.kind import once_a_kind
 from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.routed import kv_rounding
@@ -18,6 +18,7 @@ from zoo.validators.conformance.said import (
     with_prefix,
     wrong,
 )
+from zoo.validators.conformance.shown import said_of
 from zoo.validators.conformance.taint import take_turns
 from zoo.validators.conformance.tolerance import chunking_noise
 
@@ -69,10 +70,10 @@ def hand_over(context: Context) -> Iterable[Finding | Measurement]:
     yield measured("one_token_late_in_multiples_of_noise", late / noise.level)
     yield Measurement(name="ways", value=max(len(run.adapted) for _, run in evidence))
     yield Measurement(name="longest_prefix_tokens", value=max(one.prompt.start for one, _ in evidence))
-    if shown_on := session.rig.shown.get(other_calls(session)):
-        yield Measurement(name="other_calls_shown_on", value=f"{shown_on}, of the same kind, in this run")
+    if shown_on := session.rig.shown.find(OTHER_CALLS, session):
+        yield Measurement(name="other_calls_shown_on", value=said_of(shown_on))
     elif right:
-        session.rig.shown[other_calls(session)] = context.repo.name
+        session.rig.shown.add(OTHER_CALLS, session)
     yield from _would_show(context, late, tolerance, half=noise.half)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from zoo.adapter import LOCK_NAME, WEIGHTS_NAME
+from zoo.adapter import LOCK_NAME, VECTORS_NAME, WEIGHTS_NAME
 from zoo.errors import UndecidedError
 from zoo.layouts import CONFIG_NAME
 from zoo.report import Finding, Location, Severity
@@ -12,7 +12,6 @@ from zoo.validators.conformance.peft_checks import LOADS
 from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.replay import SAID, Answers
 from zoo.validators.conformance.said import amount, measured, not_activated
-from zoo.validators.conformance.shipped_file import VECTORS_NAME
 
 Said = Iterable[Finding | Measurement]
 _AGAIN = "zoo validate PATH --record writes them anew"

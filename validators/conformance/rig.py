@@ -17,6 +17,7 @@ from zoo.progress import Progress, silent
 from zoo.validators.conformance.difference import Difference, difference
 from zoo.validators.conformance.kv import Layers, bit_print, empty_cache, prefix_kv
 from zoo.validators.conformance.prefill import Prefill, prefill
+from zoo.validators.conformance.shown import Shown
 from zoo.validators.conformance.stepping import Step, in_chunks, positions, run_base
 
 if TYPE_CHECKING:
@@ -56,20 +57,29 @@ class Rig:
 
     Attributes:
         model: the pristine base, which no engine ever touches.
+        base: which it is.
         budget: bytes of base results to keep; the least recently used go first.
         progress: told about prefills.
-        shown: names of adapters by what was shown on them (`zoo.validators.conformance.kind`).
+        shown: what was shown once for several adapters (`zoo.validators.conformance.kind`).
     """
 
     model: "PreTrainedModel"
+    base: str = ""
     budget: int = LEAST_BUDGET
     progress: Progress = field(default=silent)
-    shown: dict[object, str] = field(default_factory=dict)
+    shown: Shown = field(default_factory=Shown)
     _held: OrderedDict[tuple[object, ...], tuple[Any, int]] = field(default_factory=OrderedDict)
 
     @classmethod
     def open(
-        cls, base: BaseModel, *, dtype: Dtype, device: str, attention: str = "", progress: Progress = silent
+        cls,
+        base: BaseModel,
+        *,
+        dtype: Dtype,
+        device: str,
+        attention: str = "",
+        shown: Shown | None = None,
+        progress: Progress = silent,
     ) -> "Rig":
         """Loads the base.
 
@@ -78,6 +88,7 @@ class Rig:
             dtype: of the weights.
             device: a torch device.
             attention: transformers' attention implementation; empty takes its default.
+            shown: in this run so far; nothing when None.
             progress: told about loading and prefills.
 
         Raises:
@@ -88,7 +99,8 @@ class Rig:
         progress(STAGE, done=1, total=1)
         gc.collect()
         gc.freeze()  # what lives as long as the base need not be looked at again after each adapter
-        return cls(model=model, budget=budget_for(model), progress=progress)
+        known = shown if shown is not None else Shown()
+        return cls(model=model, base=_name(base), budget=budget_for(model), shown=known, progress=progress)
 
     def attach(self, repo: AdapterRepo) -> "PeftModel":
         """The adapter on a base of its own, loaded by PEFT as a user would.
@@ -245,10 +257,15 @@ class Rig:
 
 
 class Rigs:
-    """The rig of the base in use; a run over many adapters keeps one base in memory at a time."""
+    """The rig of the base in use; a run over many adapters keeps one base in memory at a time.
+
+    Attributes:
+        shown: what the run showed once for several adapters.
+    """
 
     def __init__(self) -> None:
         """Starts with none."""
+        self.shown = Shown()
         self._key: object = None
         self._rig: Rig | None = None
 
@@ -264,9 +281,16 @@ class Rigs:
         if self._rig is None or self._key != key:
             self._rig = None  # before the next one is loaded
             gc.unfreeze()
-            self._rig = Rig.open(base, dtype=dtype, device=device, attention=attention, progress=progress)
+            self._rig = Rig.open(
+                base, dtype=dtype, device=device, attention=attention, shown=self.shown, progress=progress
+            )
             self._key = key
         return self._rig
+
+
+def _name(base: BaseModel) -> str:
+    """A base by its commit where it has one: two folders may hold other weights of one model's name."""
+    return f"{base.id}@{base.revision or base.embedded or base.folder}"
 
 
 def in_own_memory(model: "PreTrainedModel") -> "PreTrainedModel":

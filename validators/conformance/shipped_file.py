@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zoo.activation import invocation_start
+from zoo.adapter import VECTORS_NAME
 from zoo.errors import RefusedError
 from zoo.models import Dtype
 from zoo.safetensors_header import Header, parse_header
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VECTORS_NAME = "conformance.safetensors"
 METADATA_KEY = "alora_zoo"
 MAX_BYTES = 1_000_000
 RUNS = ("rule", "early", "late", "base", "plain")

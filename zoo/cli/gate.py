@@ -1,28 +1,31 @@
 """`zoo gate`: the verdict over one adapter or a whole library, for CI."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from zoo.cli.options import AsJson, Base, Device, Dtype, Output, Quiet
+from zoo.cli.gate_options import Fresh, On, Paths, PolicyFile, Repo, Since, Workers
+from zoo.cli.options import AsJson, Base, Device, Dtype, Library, Output, Quiet
 
-PolicyFile = Annotated[
-    Path | None, typer.Option("--policy", metavar="FILE", help="What is demanded; else ./zoo-gate.yaml.")
-]
-Since = Annotated[
-    str, typer.Option("--since", metavar="COMMIT", help="Only adapters that changed since then, as git says.")
-]
+if TYPE_CHECKING:
+    from zoo.report import Report
 
 
 def gate(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Adapter or library folders.")],
+    paths: Paths = None,
+    library: Library = None,
     policy: PolicyFile = None,
     since: Since = "",
     base: Base = "",
     output: Output = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
+    workers: Workers = 0,
+    on: On = "",
+    repo: Repo = "",
+    fresh: Fresh = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,10 +35,15 @@ def gate(
     not run makes the gate undecided (exit 3), never green, unless policy or zoo.yaml allow that skip with a
     reason. For a first job without torch: zoo validate --static.
 
+    A large library: --workers 4, or --on a Ray cluster or Jobs. The reports are those of one process, and
+    the same command goes on where a killed one stopped.
+
     Example: zoo gate adapters --policy zoo-gate.yaml --since origin/main -o report.html
     """
     import json
+    from functools import partial
 
+    from zoo.ci.fleet.place import Place, gate_at
     from zoo.ci.gate import Gate, chosen, read_policy
     from zoo.ci.gate import gate as run_gate
     from zoo.cli.announcing import announce
@@ -50,10 +58,14 @@ def gate(
     check_outputs(outputs)
     if policy is None and not Path(POLICY_NAME).is_file() and not quiet:
         typer.echo(f"zoo: no {POLICY_NAME} here: nothing is demanded beyond the checks", err=True)
-    folders, reports = chosen(paths, since=since, policy=policy), []
+    roots = [*(paths or []), *(library or [])]
+    folders, reports = chosen(roots, since=since, policy=policy), []
     settings = Settings(base=base, device=device, dtype=dtype)
+    gates: Callable[..., Iterator[Report]] = run_gate
+    if workers or on or repo:
+        gates = partial(gate_at, Place.parse(on, workers=workers, repo=repo, paths=roots), fresh=fresh)
     with shown(quiet=quiet) as progress:
-        for report in run_gate(folders, policy=demanded, settings=settings, progress=progress):
+        for report in gates(folders, policy=demanded, settings=settings, progress=progress):
             reports.append(report)
             announce(report, as_json=as_json)
             write_outputs(report, output_paths(outputs, Path(report.subject), several=len(folders) > 1))

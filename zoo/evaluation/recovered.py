@@ -48,19 +48,24 @@ class Measured:
         self._model = model
         self._places = boundary.Places(model, samples, self._swept)
 
-    def teach(self, progress: Progress = silent, *, kept: Path | None = None) -> None:
-        """Asks the LoRA, whose weights the model must have.
+    def teach(
+        self, progress: Progress = silent, *, kept: Path | None = None, original: "PeftModel | None" = None
+    ) -> None:
+        """Asks the LoRA, whose weights the model must have; or the original that they approximate.
 
         Args:
             progress: told about each batch.
+            original: base and adapter that answer as the original where the adapter acts, if not the model;
+                it is not asked acting on the context alone, since behind it the base would not be the base.
             kept: takes its answers, and may have those of the same run when it was killed.
         """
         if kept and kept.is_file():
             found = json.loads(kept.read_text(encoding="utf-8"))
             self._given[LORA], self._alone = ([tuple(ids) for ids in column] for column in found)
             return
+        teacher = original or self._model
         self._given[LORA], self._alone = boundary.teach(
-            self._model, self.samples, self.metric.options, alone=True, progress=progress
+            teacher, self.samples, self.metric.options, alone=teacher is self._model, progress=progress
         )
         if kept:
             write_file(kept, json.dumps([self._given[LORA], self._alone]).encode())
@@ -76,7 +81,8 @@ class Measured:
         self._add_point(LORA, boundary.EARLIER, moved[boundary.EARLIER])
         self._add_point(LORA, boundary.INVOCATION, self._some(RELABELLED))
         self._add_point(LORA, boundary.LAST, moved[boundary.LAST])
-        self._add_point(LORA, boundary.CONTEXT_ALONE, [self._alone[row] for row in self._swept])
+        if self._alone:
+            self._add_point(LORA, boundary.CONTEXT_ALONE, [self._alone[row] for row in self._swept])
 
     def after(self, progress: Progress = silent) -> None:
         """Asks the recovered adapter, at its invocation and near it; after `before`."""

@@ -1,12 +1,13 @@
 """A report as GitHub Actions workflow commands: one annotation a finding."""
 
+from zoo.render.figures import evaluations, interval
 from zoo.report import Crashed, Report, Severity, Skipped
 
 _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
 
 
 def render_github(report: Report, *, root: str = "") -> str:
-    """Annotations for findings, skipped checks and crashes; empty when there is nothing to say.
+    """Annotations for findings, skipped checks, crashes and measured answers; empty where there is none.
 
     Args:
         report: what to show.
@@ -33,6 +34,9 @@ def render_github(report: Report, *, root: str = "") -> str:
                 lines.append(_command("error", title, f"the check itself failed: {error}"))
             case _:
                 pass
+    for result, found in evaluations(report):
+        said = "; ".join(f"{one.name} {interval(one)}" for one in found if one.ends())
+        lines.append(_command("notice", {"title": f"{result.code} {result.title}"}, said))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, assert_never
 
+from zoo.render.figures import Figure, evaluations, figures, interval
 from zoo.render.text import printable
 from zoo.render.verdict import headline, holds, verdict, word
 from zoo.report import Crashed, Flagged, NotApplicable, Outcome, Passed, Report, Result, Skipped
@@ -27,7 +28,7 @@ _REPORT_IT = "report it: a defect in zoo"
 
 
 def render_html(report: Report) -> str:
-    """The page: verdict, what was not checked, findings, measured behaviour, every check by family."""
+    """The page: verdict, findings, what was not checked, what was measured, every check by family."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
@@ -45,6 +46,7 @@ def render_html(report: Report) -> str:
             findings=list(_findings(report)),
             shares=shares,
             samples=samples,
+            evaluations=_evaluations(report),
             families=_families(report),
             environment=[(printable(name), printable(said)) for name, said in report.environment.items()],
         )
@@ -148,13 +150,38 @@ def _row(result: Result) -> dict[str, str]:
 def _measured(outcome: Outcome) -> str:
     match outcome:
         case Passed(measured=measured) | Flagged(measured=measured):
-            return ", ".join(f"{name} = {_number(value)}" for name, value in measured.items())
+            return ", ".join(f"{one.name} = {_figure(one)}" for one in figures(measured))
         case Skipped(reason=reason) | NotApplicable(reason=reason):
             return reason
         case Crashed(error=error):
             return error
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _evaluations(report: Report) -> list[dict[str, Any]]:
+    """What the gate measured by asking, with intervals to draw."""
+    return [
+        {
+            "code": result.code,
+            "title": printable(result.title),
+            "rows": [
+                {
+                    "name": printable(one.name.rpartition(" ")[2].replace("_", " ")),
+                    "said": printable(_figure(one)),
+                    "bar": one.bar(),
+                    "signed": one.signed,
+                }
+                for one in found
+                if one.name.rpartition(" ")[2] != "sha256"
+            ],
+        }
+        for result, found in evaluations(report)
+    ]
+
+
+def _figure(figure: Figure) -> str:
+    return interval(figure) or _number(figure.value)
 
 
 def _number(value: float | int | str) -> str:

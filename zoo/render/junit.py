@@ -1,7 +1,9 @@
 """A report as JUnit XML, which every CI system shows: a test case a check."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from zoo.render.figures import figures, interval
 from zoo.render.text import printable
 from zoo.render.verdict import headline
 from zoo.report import Crashed, Finding, Flagged, NotApplicable, Passed, Report, Result, Severity, Skipped
@@ -40,14 +42,13 @@ def _case(result: Result) -> "TestCase":
     )
     match result.outcome:
         case Passed(measured=measured):
-            if measured:
-                case.system_out = "\n".join(f"{n} = {printable(str(v))}" for n, v in measured.items())
-        case Flagged(findings=findings):
+            _write(case, _measured(measured))
+        case Flagged(findings=findings, measured=measured):
             failures = [finding for finding in findings if finding.severity is Severity.ERROR]
             case.result = [_failure(result.code, finding) for finding in failures]
             rest = [finding for finding in findings if finding.severity is not Severity.ERROR]
-            if rest:
-                case.system_out = "\n".join(f"{f.severity.value}: {printable(f.message)}" for f in rest)
+            said = [f"{finding.severity.value}: {printable(finding.message)}" for finding in rest]
+            _write(case, [*said, *_measured(measured)])
         case NotApplicable(reason=reason):
             case.result = [SkippedCase(printable(f"not applicable: {reason}"))]
         case Skipped(reason=reason):
@@ -55,6 +56,15 @@ def _case(result: Result) -> "TestCase":
         case Crashed(error=error):
             case.result = [Error(printable(error), result.code)]
     return case
+
+
+def _measured(measured: Mapping[str, float | int | str]) -> list[str]:
+    return [f"{one.name} = {interval(one) or printable(str(one.value))}" for one in figures(measured)]
+
+
+def _write(case: "TestCase", said: Sequence[str]) -> None:
+    if said:
+        case.system_out = "\n".join(said)
 
 
 def _failure(code: str, finding: Finding) -> "Failure":

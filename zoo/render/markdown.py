@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from zoo.render.figures import Figure, figures, interval
 from zoo.render.text import printable
 from zoo.render.verdict import verdict, word
 from zoo.report import Crashed, Flagged, NotApplicable, Passed, Report, Result, Skipped
@@ -65,11 +66,15 @@ def _checks(results: Sequence[Result]) -> str:
 def _measured(result: Result) -> str:
     match result.outcome:
         case Passed(measured=measured) | Flagged(measured=measured):
-            return ", ".join(f"{escape(name)} = {_number(value)}" for name, value in measured.items())
+            return ", ".join(f"{escape(one.name)} = {_figure(one)}" for one in figures(measured))
         case NotApplicable(reason=reason):
             return escape(reason)
         case _:
             return ""
+
+
+def _figure(figure: Figure) -> str:
+    return escape(interval(figure)) or _number(figure.value)
 
 
 def _number(value: float | int | str) -> str:

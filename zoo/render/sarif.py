@@ -37,7 +37,12 @@ def render_sarif(report: Report) -> str:
         ],
         "results": _results(report, rules),
         "columnKind": "unicodeCodePoints",
-        "properties": {"status": headline(report), "digest": report.digest, **report.environment},
+        "properties": {
+            "status": headline(report),
+            "digest": report.digest,
+            **report.environment,
+            "measured": report.measured(),
+        },
     }
     document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -9,13 +9,14 @@ import numpy as np
 
 from tests.real_release import real_release
 from tests.validators.conformance.bench import context_of
+from zoo.adapter import VECTORS_NAME
 from zoo.models import BaseModel, Dtype
 from zoo.report import Outcome
 from zoo.validators.check import Context
 from zoo.validators.conformance.peft_checks import LOADS
 from zoo.validators.conformance.replay_checks import REPLAY_CHECKS, SHIPPED_CHECKS
 from zoo.validators.conformance.shipped import Writer
-from zoo.validators.conformance.shipped_file import VECTORS_NAME, Shipped, dump, read
+from zoo.validators.conformance.shipped_file import Shipped, dump, read
 from zoo.validators.engine import run_checks
 
 

@@ -14,6 +14,7 @@ from tests.conftest import build_adapter
 from tests.validators.conformance.bench import build_base, flagged, said
 from tests.validators.conformance.shipping import replayed, rewritten, shipped_release
 from zoo import peft_model
+from zoo.adapter import VECTORS_NAME
 from zoo.models import BaseModel, Dtype
 from zoo.provenance import sha256_file
 from zoo.report import Flagged, NotApplicable, Outcome, Passed, Severity, Skipped
@@ -26,7 +27,7 @@ from zoo.validators.conformance.replay_checks import (
     SHIPPED_CHECKS,
     other_base,
 )
-from zoo.validators.conformance.shipped_file import MAX_BYTES, VECTORS_NAME
+from zoo.validators.conformance.shipped_file import MAX_BYTES
 from zoo.validators.engine import run_checks
 from zoo.validators.validate import Settings, Validation
 

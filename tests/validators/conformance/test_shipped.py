@@ -13,6 +13,7 @@ from tests.real_release import real_release
 from tests.validators.conformance.bench import build_base, context_of, invocation_ids
 from tests.validators.conformance.shipping import rewritten, shipped_release, writer
 from zoo import peft_model
+from zoo.adapter import VECTORS_NAME
 from zoo.errors import UndecidedError, UsageError
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Prompt
@@ -20,7 +21,7 @@ from zoo.provenance import payload_digests, sha256_file
 from zoo.specs.lock import Lock
 from zoo.validators.conformance.projection import project
 from zoo.validators.conformance.shipped import LONGEST, SHORT, choose
-from zoo.validators.conformance.shipped_file import MAX_BYTES, VECTORS_NAME, dump, read, same_numbers
+from zoo.validators.conformance.shipped_file import MAX_BYTES, dump, read, same_numbers
 from zoo.validators.record import prepare, vectors_fit
 from zoo.validators.validate import Settings, Validation
 
