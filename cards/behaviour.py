@@ -1,9 +1,10 @@
 """The section about answers: how often they are right, beside what they must be compared with."""
 
-from zoo.cards.markdown import cell, table
+from zoo.cards.markdown import cell, image, table
 from zoo.cards.record import CardRecord
 from zoo.cards.recovery import recovery
 from zoo.evaluation.verdict import plain
+from zoo.pictures import evaluation
 
 _COLUMNS = {
     "base": "base model, no adapter",
@@ -38,9 +39,16 @@ def behaviour(record: CardRecord) -> str:
         "## Behaviour\n\n"
         f"{table(['', 'accuracy', 'agrees with the source LoRA', 'n'], rows, right=(1, 2, 3))}\n\n"
         f"{measured.samples:,} held-out samples that it was not trained on.{data}{_warning(record)}"
+        + _picture(record)
         + (f"\n\n{INVENTED}" if record.on_invented else "")
         + (f"\n\n{recovery(measured.comparison)}" if measured.comparison else "")
     )
+
+
+def _picture(record: CardRecord) -> str:
+    if evaluation.EVALUATION_NAME not in record.pictures or record.on_invented:
+        return ""
+    return f"\n\n{image(evaluation.EVALUATION_NAME, evaluation.alternative(record.behaviour))}"
 
 
 def _row(record: CardRecord, name: str) -> list[str]:

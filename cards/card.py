@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.adapter import AdapterRepo
-from zoo.cards import behaviour, checks, contract, engines, front_matter, provenance, usage, vectors
+from zoo.cards import behaviour, checks, contract, cost, engines, front_matter, provenance, usage, vectors
 from zoo.cards.markdown import cell, code, prose
 from zoo.cards.record import CardRecord, read_record
 from zoo.errors import SpecError
@@ -93,6 +93,7 @@ SECTIONS: tuple[Section, ...] = (
     usage.invocation,
     usage.usage,
     behaviour.behaviour,
+    cost.cost,
     engines.engines,
     vectors.vectors,
     provenance.making,
@@ -117,7 +118,7 @@ def render_card(repo: AdapterRepo, report: Report | None, *, hub_id: str = "") -
     Args:
         repo: the folder.
         report: its validation, or None: the card then says that nothing was checked.
-        hub_id: `org/name` that it is published as; its snippet loads from there.
+        hub_id: `org/name[/folder]` that it is published as; its snippet loads from there.
 
     Raises:
         NotFoundError: the folder holds no `zoo.yaml`.
@@ -135,7 +136,11 @@ def recorded_report(repo: AdapterRepo) -> Report | None:
     """
     if repo.lock is None or repo.lock.evidence is None:
         return None
-    return from_document(repo.lock.evidence)
+    try:
+        return from_document(repo.lock.evidence)
+    except SpecError as error:
+        error.code = error.code or "ZL001"
+        raise
 
 
 def read_report(path: Path) -> Report:

@@ -64,6 +64,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequen
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
+def image(path: str, alternative: str) -> str:
+    """A picture that lies beside the card, and what it shows in words."""
+    return f"![{cell(alternative).replace(']', chr(92) + ']')}]({path})"
+
+
 def number(value: float | int | str) -> str:
     """A measured value: whole numbers in full, others with three significant digits."""
     if isinstance(value, float):

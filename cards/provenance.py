@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from zoo.adapter import LOCK_NAME, WEIGHTS_NAME
-from zoo.cards.markdown import cell, code, number
+from zoo.cards.markdown import cell, code, image, number
 from zoo.cards.record import CardRecord
+from zoo.pictures.training import TRAINING_NAME, alternative
 from zoo.specs.lock import INVENTED, ConversionRecord, TrainingRecord
 
 
@@ -37,6 +38,8 @@ def making(record: CardRecord) -> str:
         parts.append(_conversion(record.lock.conversion))
     if record.lock.training:
         parts.append(_training(record.lock.training))
+        if TRAINING_NAME in record.pictures:
+            parts.append(image(TRAINING_NAME, alternative(record.lock.training)))
     if record.release.training_data:
         sources = "\n".join(f"- {cell(line)}" for line in record.release.training_data)
         parts.append(f"Training data, as the author says:\n\n{sources}")

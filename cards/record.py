@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from zoo.adapter import IO_NAME, NOTES_NAME, AdapterRepo
 from zoo.contracts.contract import Contract, read_contract
 from zoo.errors import NotFoundError, RefusedError
+from zoo.hub.address import Address, tag_of
+from zoo.pictures import cost, evaluation, training
+from zoo.pictures.canvas import numbers_of
 from zoo.provenance import folder_digest, payload_digests
 from zoo.report import Report
 from zoo.specs.adapter_config import AdapterConfig
@@ -25,8 +28,9 @@ class CardRecord:
         report: the recorded validation of exactly these files, or None.
         files: sha256 by payload file.
         parameters: trained values in the weights file; None when its header cannot be read.
-        hub_id: `org/name` it is published as; empty for a local folder.
+        hub_id: `org/name[/folder]` it is published as; empty for a local folder.
         contract: what `io.yaml` promises; None without one.
+        pictures: names of the pictures in the folder that were drawn from this release's own numbers.
         notes: `NOTES.md`, verbatim.
     """
 
@@ -38,12 +42,18 @@ class CardRecord:
     parameters: int | None
     hub_id: str = ""
     contract: Contract | None = None
+    pictures: frozenset[str] = frozenset()
     notes: str = ""
 
     @property
     def tag(self) -> str:
         """The tag that names this version on the Hub."""
-        return f"v{self.release.version}"
+        return tag_of(self.hub_id, self.release.version)
+
+    @property
+    def place(self) -> Address:
+        """Where on the Hub; asked only of what is published there."""
+        return Address.target(self.hub_id)
 
     @property
     def behaviour(self) -> BehaviourRecord:
@@ -73,7 +83,7 @@ def read_record(repo: AdapterRepo, report: Report | None, *, hub_id: str = "") -
     Args:
         repo: the folder.
         report: its validation; it must be about exactly the files that are there now.
-        hub_id: `org/name` it is published as; empty for a local folder.
+        hub_id: `org/name[/folder]` it is published as; empty for a local folder.
 
     Raises:
         NotFoundError: there is no `zoo.yaml`.
@@ -101,6 +111,7 @@ def read_record(repo: AdapterRepo, report: Report | None, *, hub_id: str = "") -
         files=files,
         parameters=_parameters(repo),
         hub_id=hub_id,
+        pictures=_pictures(repo, files),
         contract=read_contract(repo.root) if (repo.root / IO_NAME).is_file() else None,
         notes=read_bounded(notes).decode("utf-8", "replace") if notes.is_file() else "",
     )
@@ -111,3 +122,17 @@ def _parameters(repo: AdapterRepo) -> int | None:
         return sum(info.elements for info in repo.tensors.tensors.values())
     except (NotFoundError, RefusedError):
         return None
+
+
+def _pictures(repo: AdapterRepo, files: Mapping[str, str]) -> frozenset[str]:
+    """A picture of other numbers than the lock's is left over from an earlier release, or somebody's own."""
+    if repo.lock is None:
+        return frozenset()
+    wanted = {evaluation.EVALUATION_NAME: evaluation.numbers(repo.lock.behaviour)}
+    if repo.lock.cost:
+        wanted[cost.COST_NAME] = cost.numbers(repo.lock.cost)
+    if repo.lock.training:
+        wanted[training.TRAINING_NAME] = training.numbers(repo.lock.training)
+    return frozenset(
+        name for name, digest in wanted.items() if name in files and numbers_of(repo.root / name) == digest
+    )

@@ -44,7 +44,7 @@ def snippet(record: CardRecord) -> str:
     spec = record.release.invocation
     after = spec.position is Position.AFTER_PROMPT
     rendering = "tokenize=False" if after else "tokenize=False, add_generation_prompt=True"
-    adapter = f'"{record.hub_id}", revision="{record.tag}"' if record.hub_id else '"."'
+    adapter = _published(record) if record.hub_id else '"."'
     local = "" if record.hub_id else "  # this folder"
     lines = [
         "import torch",
@@ -72,6 +72,12 @@ def snippet(record: CardRecord) -> str:
         "print(tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))",
     ]
     return "\n".join(lines)
+
+
+def _published(record: CardRecord) -> str:
+    place = record.place
+    folder = f', subfolder="{place.folder}"' if place.folder else ""
+    return f'"{place.repo}"{folder}, revision="{record.tag}"'
 
 
 def load_base(record: CardRecord, *, tokenizer: bool = True) -> list[str]:

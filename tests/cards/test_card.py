@@ -198,7 +198,7 @@ def test_every_section_is_in_the_full_card_in_order(release: Path) -> None:
     card = card_of(release, report_on(release), hub_id="")
     places = [card.index(text) for section in SECTIONS if (text := section(record))]
     assert places == sorted(places)
-    assert len(places) == len(SECTIONS) - 2  # no notes, no contract
+    assert len(places) == len(SECTIONS) - 3  # no notes, no contract, no cost
 
 
 def test_a_report_about_other_files_is_refused(release: Path) -> None:

@@ -1,15 +1,28 @@
 """`zoo.lock.json`: what zoo recorded about a release's files, base, making and evidence."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from zoo.specs.comparison import Comparison
 
 INVENTED = "invented"  # among a training's settings: how its data were made, where they were
 Share = Annotated[float, Field(ge=0, le=1)]
+MAX_FILES = 1000
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _stays_below(name: str) -> str:
+    """A path that leads out of the folder names no file of the release."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts:
+        raise ValueError("no path of a file in the release")
+    return name
+
+
+FileName = Annotated[str, Field(max_length=500), AfterValidator(_stays_below)]
 
 
 class _Closed(BaseModel):
@@ -149,23 +162,61 @@ class ExampleRecord(_Closed):
     suffix_tokens: int
 
 
+class CostPoint(_Closed):
+    """What an answer's first token costs behind a context of one length, in seconds.
+
+    Attributes:
+        tokens: of the context.
+        reused: with the base's cache of it, as an aLoRA goes on from it.
+        recomputed: with the context read again by the adapter, as a LoRA needs it.
+    """
+
+    tokens: Annotated[int, Field(ge=1)]
+    reused: Annotated[float, Field(gt=0)]
+    recomputed: Annotated[float, Field(gt=0)]
+
+
+class CostRecord(_Closed):
+    """Time to the first token after a switch to the adapter, on one machine, through PEFT.
+
+    Attributes:
+        machine: processor or GPU.
+        device: torch device.
+        dtype: of the base weights.
+        suffix_tokens: that the adapter reads in either case, invocation included.
+        runs: of each figure, which is their median.
+        points: shortest context first.
+        versions: of the packages that computed it.
+    """
+
+    machine: str
+    device: str
+    dtype: str
+    suffix_tokens: int
+    runs: int
+    points: Annotated[list[CostPoint], Field(min_length=1, max_length=64)]
+    versions: dict[str, str]
+
+
 class Lock(_Closed):
     """A release's `zoo.lock.json`, format 1.
 
     Attributes:
         files: sha256 of every payload file by relative path; the lock itself and the card are not in it.
         example: one call that was made when it was published; null without a contract or a sample request.
+        cost: what a switch to the adapter takes; null when nobody measured.
         evidence: the last recorded validation report in its JSON form, or null.
     """
 
     format: Literal[1] = 1
     zoo_version: str
-    files: dict[str, Sha256]
+    files: Annotated[dict[FileName, Sha256], Field(max_length=MAX_FILES)]
     base: BaseLock
     conversion: ConversionRecord | None = None
     training: TrainingRecord | None = None
     behaviour: BehaviourRecord = BehaviourRecord()
     example: ExampleRecord | None = None
+    cost: CostRecord | None = None
     evidence: Mapping[str, Any] | None = None
 
     @property
