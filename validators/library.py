@@ -45,8 +45,17 @@ def chosen_folders(paths: Sequence[Path], libraries: Sequence[Path], *, static: 
     return list(dict.fromkeys([*single, *adapter_folders(libraries)]))
 
 
+def in_order(folders: Sequence[Path], settings: Settings) -> list[Path]:
+    """The folders in the order in which a run takes them: adapters of one base together, else as given."""
+    return list(folders) if settings.base else sorted(folders, key=base_name)
+
+
 def validations(
-    folders: Sequence[Path], settings: Settings, *, progress: Progress = silent
+    folders: Sequence[Path],
+    settings: Settings,
+    *,
+    bases: Bases | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Validation]:
     """Opens one validation after another, to be iterated before the next is asked for.
 
@@ -56,6 +65,7 @@ def validations(
     Args:
         folders: adapter folders.
         settings: for all of them.
+        bases: what earlier runs loaded; nothing when None.
         progress: told about long work.
 
     Raises:
@@ -64,12 +74,11 @@ def validations(
     """
     if settings.replay and settings.static:
         raise UsageError("--replay runs the base, and --static leaves that out", hint="drop --static")
-    bases = Bases()
-    ordered = folders if settings.base else sorted(folders, key=_base_name)
+    shared, ordered = bases or Bases(), in_order(folders, settings)
     for done, folder in enumerate(ordered):
         if len(ordered) > 1:
             progress("adapters", done=done, total=len(ordered), note=folder.name)
-        validation = Validation.open(folder, settings, bases=bases, progress=progress)
+        validation = Validation.open(folder, settings, bases=shared, progress=progress)
         try:
             yield validation
         finally:
@@ -78,7 +87,7 @@ def validations(
         progress("adapters", done=len(ordered), total=len(ordered))
 
 
-def _base_name(folder: Path) -> str:
+def base_name(folder: Path) -> str:
     """What an adapter calls its base; empty when its files cannot be read, which its checks will say."""
     try:
         repo = AdapterRepo.open(folder)

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 def in_config(root: FilePath, key: str = "") -> Location:
     """A key of `adapter_config.json`, or the whole file."""
-    return _located(root, CONFIG_NAME, key, rf'"{re.escape(key)}"\s*:')
+    return _located(root, CONFIG_NAME, key, rf'"{re.escape(key)}"\s{{0,9}}:')
 
 
 def in_release(root: FilePath, key: str = "") -> Location:
     """A dotted key of `zoo.yaml`, or the whole file; the line is that of its last part."""
-    return _located(root, RELEASE_NAME, key, rf"^\s*{re.escape(key.rpartition('.')[2])}\s*:")
+    return _located(root, RELEASE_NAME, key, rf"^[ \t-]*{re.escape(key.rpartition('.')[2])}[ \t]*:")
 
 
 def in_lock(root: FilePath, key: str = "") -> Location:
     """A dotted key of `zoo.lock.json`, or the whole file; the line is that of its last part."""
-    return _located(root, LOCK_NAME, key, rf'"{re.escape(key.rpartition(".")[2])}"\s*:')
+    return _located(root, LOCK_NAME, key, rf'"{re.escape(key.rpartition(".")[2])}"\s{{0,9}}:')
 
 
 def in_io(document: "IODocument", path: Path = ()) -> Location:
@@ -50,5 +50,5 @@ def _first_line(path: FilePath, pattern: str) -> int | None:
         text = read_bounded(path).decode("utf-8", errors="replace")
     except (ZooError, OSError):
         return None
-    compiled = re.compile(pattern)
-    return next((n for n, line in enumerate(text.splitlines(), start=1) if compiled.search(line)), None)
+    found = re.search(pattern, text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else None

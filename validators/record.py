@@ -54,10 +54,11 @@ def prepare(context: "Context") -> str:
 
 def vectors_fit(repo: AdapterRepo) -> bool:
     """Whether the folder holds vectors, recorded in its lock, of exactly its config, weights and base."""
+    from zoo.adapter import VECTORS_NAME
     from zoo.provenance import sha256_file
     from zoo.validators.conformance.replay_checks import other_base
     from zoo.validators.conformance.shipped import adapter_record
-    from zoo.validators.conformance.shipped_file import VECTORS_NAME, read
+    from zoo.validators.conformance.shipped_file import read
 
     path, lock = repo.root / VECTORS_NAME, repo.lock
     if lock is None or not path.is_file() or lock.files.get(VECTORS_NAME) != sha256_file(path):
@@ -83,10 +84,10 @@ def write_vectors(context: "Context") -> str:
     Raises:
         OSError: they cannot be written.
     """
+    from zoo.adapter import VECTORS_NAME
     from zoo.provenance import sha256_bytes
     from zoo.specs.lock import dump_lock
     from zoo.staging import write_file
-    from zoo.validators.conformance.shipped_file import VECTORS_NAME
 
     repo = context.repo
     try:

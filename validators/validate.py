@@ -121,7 +121,7 @@ class Validation:
         repo = self.context.repo
         return Report(
             subject=self.subject,
-            digest=folder_digest(self.context.digests),
+            digest=_digest(self.context),
             results=results,
             environment={
                 "python": platform.python_version(),
@@ -190,12 +190,20 @@ def _base(repo: AdapterRepo, wanted: str, bases: Bases) -> tuple[BaseModel | Non
         if repo.release:
             return bases.referred(repo.release.base), ""
         if named := repo.config.base_model_name_or_path:
-            return bases.named(named, revision=repo.config.revision or ""), ""
+            return bases.stated(named, revision=repo.config.revision or ""), ""
     except ZooError as error:
         if wanted:
             raise
         return None, error.message
     return None, "neither --base nor the adapter names a base model"
+
+
+def _digest(context: Context) -> str:
+    """Of the files; empty where they cannot be read, or are more than a release has, which ZF004 says."""
+    try:
+        return folder_digest(context.digests)
+    except (ZooError, OSError):
+        return ""
 
 
 def _allowed_skips(repo: AdapterRepo) -> dict[str, str]:

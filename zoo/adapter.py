@@ -23,10 +23,20 @@ IO_NAME = "io.yaml"
 NOTES_NAME = "NOTES.md"
 BOM_NAME = "bom.cdx.json"
 PROVENANCE_NAME = "provenance.intoto.jsonl"
+SIGSTORE_NAME = "provenance.sigstore.json"
+SIGNATURES = (PROVENANCE_NAME, SIGSTORE_NAME)
+
+VECTORS_NAME = "conformance.safetensors"
+
+# All that zoo puts into a release, and what it fetches of one: no optimiser states, no pickles.
+RELEASED = (
+    CONFIG_NAME, WEIGHTS_NAME, VECTORS_NAME, RELEASE_NAME, CARD_NAME, IO_NAME, LOCK_NAME, NOTES_NAME,
+    BOM_NAME, *SIGNATURES,
+)  # fmt: skip
 
 # Written by machines: a file of these that differs from its record is not what the evidence is about.
 # Everything else (zoo.yaml, io.yaml, notes, a licence) is the author's, who may edit it afterwards.
-MADE = frozenset({CONFIG_NAME, WEIGHTS_NAME, "conformance.safetensors"})
+MADE = frozenset({CONFIG_NAME, WEIGHTS_NAME, VECTORS_NAME})
 
 
 @dataclass(frozen=True, kw_only=True)

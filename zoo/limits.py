@@ -34,6 +34,23 @@ def limited(what: str, *, seconds: float, memory: int) -> Iterator[None]:
         yield
 
 
+def few_values(raw: bytes, most: int) -> None:
+    """Refuses a JSON text that holds too many values, before a parser makes objects of them.
+
+    Every value but the first stands behind a comma or an opening bracket; those within strings are counted
+    too, so that the count is never too low. A few bytes of text can become a hundred times as many in memory.
+
+    Args:
+        raw: the text.
+        most: how many are let through.
+
+    Raises:
+        ValueError: there may be more.
+    """
+    if sum(map(raw.count, (b",", b"[", b"{"))) > most:
+        raise ValueError(f"it holds more than {most:,} values")
+
+
 @contextmanager
 def _time(what: str, seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
@@ -54,7 +71,7 @@ def _time(what: str, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _memory(growth: int) -> Iterator[None]:
-    used = _data_bytes()
+    used = data_bytes()
     if used is None:
         yield
         return
@@ -71,7 +88,7 @@ def _memory(growth: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _data_bytes() -> int | None:
+def data_bytes() -> int | None:
     """Bytes of private writable memory this process has mapped, or None where the system does not say.
 
     It is what Linux (since 4.7) holds against RLIMIT_DATA. Source: man 2 setrlimit, man 5 proc (VmData).

@@ -16,6 +16,7 @@ from zoo import embedded
 from zoo.errors import BaseMissingError, NotFoundError, SpecError, UndecidedError, UsageError
 from zoo.provenance import folder_digest, sha256_bytes, sha256_file
 from zoo.safetensors_header import TensorInfo, read_header
+from zoo.specs.licences import family_license, stated_license
 from zoo.threads import settle
 
 if TYPE_CHECKING:
@@ -124,6 +125,12 @@ class BaseModel:
         """`tokenizer_config.json`, empty when there is none."""
         return self._json("tokenizer_config.json") or {}
 
+    @cached_property
+    def license(self) -> str:
+        """The licence that the base's card states, in the Hub's spelling; empty where none is known."""
+        card = self.folder / "README.md"
+        return (stated_license(card) if card.is_file() else "") or family_license(self.id)
+
     @property
     def tokenizer_path(self) -> Path:
         """`tokenizer.json`.
@@ -207,10 +214,34 @@ def resolve(spec: str, *, revision: str = "", weights: bool = True) -> BaseModel
                 hint="give the folder that save_pretrained wrote",
             )
         return BaseModel(id=_declared_id(path), revision="", folder=path.resolve())
+    return _on_hub(spec, revision=revision, weights=weights)
+
+
+def resolve_named(name: str, *, revision: str = "", weights: bool = True) -> BaseModel:
+    """Finds the base that an adapter names; a folder only by its whole path.
+
+    What lies beside an adapter, or in the working folder, its author may have put there: `../base`, or a
+    folder called as somebody's model. A whole path is one of this machine's own, of whoever trained here.
+
+    Args:
+        name: as the adapter's config or `zoo.yaml` has it.
+        revision: a commit; the Hub's default branch when empty.
+        weights: see `resolve`.
+
+    Raises:
+        NotFoundError: it is no name on the Hub.
+        BaseMissingError: see `resolve`.
+    """
+    if name == embedded.NAME or (Path(name).is_absolute() and Path(name).is_dir()):
+        return resolve(name)
+    return _on_hub(name.partition("@")[0], revision=revision, weights=weights)
+
+
+def _on_hub(spec: str, *, revision: str, weights: bool) -> BaseModel:
     if spec.count("/") != 1 or spec.startswith((".", "/", "~")):
         raise NotFoundError(
-            f"no base model {spec!r}: not a folder, not org/name on the Hub, not an embedded base",
-            hint=f"the embedded base is called {embedded.NAME}",
+            f"no base model {spec[:200]!r}: not org/name on the Hub, not an embedded base",
+            hint=f"--base takes a folder too; the embedded base is called {embedded.NAME}",
         )
     from zoo import hub
 
@@ -228,11 +259,12 @@ def resolve_reference(reference: "BaseRef") -> BaseModel:
     """Finds the base that a `zoo.yaml` names.
 
     Raises:
+        NotFoundError: it names none on the Hub.
         BaseMissingError: see `resolve`.
     """
     if reference.embedded:
-        return resolve(reference.embedded)
-    return resolve(reference.id, revision=reference.revision or "")
+        return resolve_named(reference.embedded)
+    return resolve_named(reference.id, revision=reference.revision or "")
 
 
 def load_model(

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import RefusedError
+from zoo.limits import few_values
 
 MAX_HEADER_BYTES = 25_000_000  # the Hub client's own limit
 MAX_TENSORS = 20_000
 MAX_DIMENSIONS = 8
+MAX_VALUES = 1_000_000  # of the JSON; the metadata of some trainers hold a hundred thousand words
 
 _ITEM_BYTES: Mapping[str, float] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
@@ -100,7 +102,8 @@ def parse_header(raw: bytes, *, data_begin: int, size_bytes: int, path: Path) ->
         RefusedError: ZF003, see `read_header`.
     """
     try:
-        document = json.loads(raw, object_pairs_hook=_unique_pairs)
+        few_values(raw, MAX_VALUES)
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_pairs)  # of bytes, also UTF-16
     except (ValueError, RecursionError) as error:
         raise _bad(path, f"has an unreadable header ({str(error)[:80]})") from None
     if not isinstance(document, dict):

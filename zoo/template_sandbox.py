@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     from zoo.errors import RefusedError
 
-CPU_SECONDS = 10
-MEMORY_BYTES = 1 << 30
-MAX_OUTPUT_BYTES = 64_000_000
+# What any request may take; a larger one gets more, in proportion to its bytes.
+CPU_SECONDS = 4  # some hundred prompts of a real template take a tenth of one
+MEMORY_BYTES = 512 << 20
+MAX_OUTPUT_BYTES = 2_000_000
+BYTES_A_SECOND = 500_000
+COPIES = 16  # of a request, in memory
+FRAMED = 10  # times what went in comes out: a template frames what it is given
 MAX_TEMPLATE_BYTES = 1_000_000
 # The first character of each answer of `render_each`, which must stay a list of texts for the cache.
 DONE, REFUSED = "=", "!"
@@ -84,7 +88,8 @@ def _rendered(request: bytes) -> list[str]:
     process = _waiting() or _start()
     done = _asked(process, request)
     if process.returncode != 0:
-        raise _refused(f"takes more than {CPU_SECONDS} s or {MEMORY_BYTES >> 20} MiB to render")
+        seconds, memory = _allowance(len(request))
+        raise _refused(f"takes more than {seconds} s or {memory >> 20} MiB to render")
     _keep_spare()
     answer = json.loads(done)
     if "error" in answer:
@@ -97,7 +102,8 @@ def _asked(process: "Popen[bytes]", request: bytes) -> bytes:
     import subprocess
 
     try:
-        return process.communicate(request, timeout=CPU_SECONDS + 20)[0]  # wall clock, for a busy machine
+        seconds = _allowance(len(request))[0]
+        return process.communicate(request, timeout=seconds + 20)[0]  # wall clock, for a busy machine
     except subprocess.TimeoutExpired:
         raise _refused("takes too long to render") from None
     finally:
@@ -176,23 +182,31 @@ def _refused(what: str) -> "RefusedError":
     )
 
 
-def _limit() -> None:
+def _allowance(size_bytes: int) -> tuple[int, int]:
+    """CPU seconds and bytes of memory for a request of some size."""
+    return CPU_SECONDS + size_bytes // BYTES_A_SECOND, MEMORY_BYTES + COPIES * size_bytes
+
+
+def _limit(size_bytes: int) -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    seconds, memory = _allowance(size_bytes)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform.startswith("linux"):  # macOS refuses RLIMIT_AS
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def _serve(environment: "ImmutableSandboxedEnvironment", request: Mapping[str, Any]) -> dict[str, Any]:
+def _serve(
+    environment: "ImmutableSandboxedEnvironment", request: Mapping[str, Any], most: int
+) -> dict[str, Any]:
     compiled = environment.from_string(request["template"])
     texts, size_bytes = [], 0
     for context in request["contexts"]:
         texts.append(_attempt(compiled, context) if request.get("each") else compiled.render(**context))
         size_bytes += len(texts[-1])
-        if size_bytes > MAX_OUTPUT_BYTES:
-            raise ValueError(f"more than {MAX_OUTPUT_BYTES:,} characters of output")
+        if size_bytes > most:
+            raise ValueError(f"more than {most:,} characters of output")
     return {"texts": texts}
 
 
@@ -260,12 +274,12 @@ def _jinja() -> "ImmutableSandboxedEnvironment":
 
 def main() -> None:
     """Answers one request on stdin; a template's own failure is an answer, not an exit code."""
-    _limit()
     sys.path.extend(sys.argv[1:])
     try:
         environment = _jinja()  # before the request is there: a spare waits for one
-        request = json.load(sys.stdin)
-        answer = _serve(environment, request)
+        raw = sys.stdin.buffer.read()
+        _limit(len(raw))
+        answer = _serve(environment, json.loads(raw), MAX_OUTPUT_BYTES + FRAMED * len(raw))
     except MemoryError:
         sys.exit(1)
     except Exception as error:  # the template is untrusted: whatever it raises is its own failure

@@ -12,26 +12,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import hub
-from zoo.adapter import BOM_NAME, CARD_NAME, LOCK_NAME, PROVENANCE_NAME, AdapterRepo
+from zoo.adapter import (
+    BOM_NAME,
+    CARD_NAME,
+    LOCK_NAME,
+    PROVENANCE_NAME,
+    SIGNATURES,
+    SIGSTORE_NAME,
+    AdapterRepo,
+)
 from zoo.attestation.bom import bill, dump_bill
 from zoo.attestation.envelope import verify as verify_envelope
-from zoo.attestation.statement import signed_digests
+from zoo.attestation.statement import signed_digests, subjects
 from zoo.cards.card import recorded_report, render_card
 from zoo.contracts.version import Version
 from zoo.errors import NotFoundError, RefusedError, SpecError, UndecidedError, UsageError
 from zoo.hub.address import Address, commit_of
 from zoo.layouts import placements
-from zoo.provenance import BOOKKEEPING, folder_digest, payload_digests
+from zoo.provenance import BOOKKEEPING, file_problems, folder_digest, payload_digests
 from zoo.publishing.stage import scratch_folder
 from zoo.report import Finding, Location, Report, Result, Severity, Skipped
 from zoo.specs.document import read_bounded
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.checks.lock import LOCK_CHECKS
 from zoo.validators.engine import run_checks
+from zoo.validators.folder import entries
 
 if TYPE_CHECKING:
     from securesystemslib.signer._key import Key
 
+    from zoo.attestation.keyless import Identity
     from zoo.specs.lock import Lock
 
 _READ = ("ZL001",)
@@ -45,11 +55,12 @@ class Subject:
     Attributes:
         name: as the user gave it.
         folder: with the adapter.
-        hub_id: `org/name` that its card speaks of; empty for a local folder.
+        hub_id: `org/name[/folder]` that its card speaks of; empty for a local folder.
         commit: that was downloaded; empty for a folder.
         tag: that named it; empty when none did.
         place: the folder in the repository, with `/`; empty for its top and for a local folder.
         key: whose signature is wanted; None is nobody's.
+        identity: whose keyless signature is wanted; None is nobody's.
     """
 
     name: str
@@ -59,11 +70,18 @@ class Subject:
     tag: str = ""
     place: str = ""
     key: "Key | None" = field(default=None, repr=False)
+    identity: "Identity | None" = None
 
     @cached_property
     def repo(self) -> AdapterRepo:
         """The adapter folder."""
         return AdapterRepo.open(self.folder, commit=self.commit)
+
+    @property
+    def named_version(self) -> str:
+        """The version in the tag: one of this adapter's, or of the whole repository's."""
+        own = Address.target(self.hub_id).version(self.tag) if self.hub_id else ""
+        return own or self.tag.removeprefix("v")
 
     @property
     def lock(self) -> "Lock":
@@ -73,7 +91,9 @@ class Subject:
         return self.repo.lock
 
 
-def verify(source: str, *, key: "Key | None" = None, hub_id: str = "") -> Report:
+def verify(
+    source: str, *, key: "Key | None" = None, identity: "Identity | None" = None, hub_id: str = ""
+) -> Report:
     """Verifies a release.
 
     Args:
@@ -81,7 +101,8 @@ def verify(source: str, *, key: "Key | None" = None, hub_id: str = "") -> Report
             which is downloaded afresh, past every cache; with a revision it is never a folder here.
         key: the publisher's public key (`zoo.attestation.envelope.open_public_key`); None leaves a signature
             unverified, which makes the report incomplete.
-        hub_id: `org/name` that a local folder was published as, of which its card speaks.
+        identity: who must have signed keylessly (`zoo.attestation.keyless.Identity`); None is nobody.
+        hub_id: `org/name[/folder]` that a local folder was published as, of which its card speaks.
 
     Raises:
         NotFoundError: there is no such folder, repository, tag or adapter.
@@ -89,7 +110,7 @@ def verify(source: str, *, key: "Key | None" = None, hub_id: str = "") -> Report
         HubError: ZH007 no access, ZH008 no answer.
     """
     with _opened(source, hub_id) as found:
-        subject = Subject(name=source, key=key, **found)
+        subject = Subject(name=source, key=key, identity=identity, **found)
         results = list(results_of(subject))
         digest = folder_digest(payload_digests(subject.repo.root))
         named = {"commit": subject.commit, "tag": subject.tag, "folder": subject.place}
@@ -104,10 +125,8 @@ def results_of(subject: Subject) -> Iterator[Result]:
 
 
 def _opened(source: str, hub_id: str) -> AbstractContextManager[dict[str, Any]]:
-    path, address = Path(source), Address.parse(source)
-    # ORG/NAME@TAG is the Hub's even where a folder is called so: a checkout must not stand in for a release
-    released = address is not None and bool(address.revision)
-    if (path.exists() and not released) or source.startswith((".", "~", "/")):
+    path, address = Path(source), Address.of_source(source)
+    if address is None and (path.exists() or source.startswith((".", "~", "/"))):
         folder = AdapterRepo.open(path).root
         return nullcontext({"folder": folder, "hub_id": hub_id or _cached_as(folder)})
     if address is None:
@@ -134,35 +153,30 @@ def _downloaded(address: Address) -> Iterator[dict[str, Any]]:
             root / address.folder
         ).root  # the only one below, where it is not at the top
         place = folder.relative_to(root).as_posix()
-        yield {
-            "folder": folder,
-            "hub_id": address.repo,
-            "commit": commit,
-            "tag": tag,
-            "place": "" if place == "." else place,
-        }
+        at = replace(address, folder="" if place == "." else place, revision="")
+        yield {"folder": folder, "hub_id": str(at), "commit": commit, "tag": tag, "place": at.folder}
 
 
 def _cached_as(folder: Path) -> str:
-    """`org/name` of a snapshot in the client's cache, `models--org--name/snapshots/COMMIT`; else empty."""
+    """`org/name[/folder]` of a place below `models--org--name/snapshots/COMMIT`; empty of any other."""
     for parent in folder.absolute().parents:
         if parent.name == "snapshots" and parent.parent.name.count("--") == 2:
             kind, org, name = parent.parent.name.split("--")
-            return f"{org}/{name}" if kind == "models" else ""
+            inside = folder.absolute().relative_to(parent).parts[1:]
+            return "/".join((org, name, *inside)) if kind == "models" else ""
     return ""
 
 
 def _files(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
     recorded, present = subject.lock.files, payload_digests(subject.repo.root)
-    for name in sorted(recorded.keys() | present.keys()):
-        if name not in present:
-            problem = "is recorded, and is not there"
-        elif name not in recorded:
-            problem = "is there, and is not recorded"
-        elif recorded[name] != present[name]:
-            problem = "is not the file that was published"
-        else:
-            continue
+    for entry in entries(subject.repo.root):
+        if entry.kind != "file":
+            yield Finding(
+                message=f"{entry.name[:200]} is a link or a special file",
+                location=Location(file=entry.name[:200]),
+                fix=_DO_NOT_USE,
+            )
+    for name, problem in file_problems(recorded, present):
         yield Finding(message=f"{name[:200]} {problem}", location=Location(file=name[:200]), fix=_DO_NOT_USE)
     if subject.commit:  # here no git and no client has put them: they came with the release
         for name in sorted(BOOKKEEPING):
@@ -192,20 +206,36 @@ def _evidence(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
 
 
 def _signature(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
-    path, place = subject.repo.root / PROVENANCE_NAME, Location(file=PROVENANCE_NAME)
+    if subject.key is None and subject.identity is None:
+        raise UndecidedError(
+            "the release is signed, and neither a key nor an identity was given",
+            hint="--key publisher.pub, or --identity with --issuer",
+        )
+    if (key := subject.key) is not None:
+        yield from _signed_by(subject, PROVENANCE_NAME, lambda raw: verify_envelope(raw, key))
+        yield Measurement(name="key", value=key.keyid)
+    if subject.identity is not None:
+        yield from _signed_by(subject, SIGSTORE_NAME, subject.identity.verify)
+        yield Measurement(name="identity", value=str(subject.identity))
+
+
+def _signed_by(
+    subject: Subject, name: str, verified: Callable[[bytes], dict[str, Any]]
+) -> Iterator[Finding | Measurement]:
+    """What is wrong with one signature; the statement in it must name exactly the files that are there."""
+    path, place = subject.repo.root / name, Location(file=name)
     if not path.is_file():
+        what = "a key" if name == PROVENANCE_NAME else "an identity"
         yield Finding(
-            message="a key was given, and the release is not signed", location=place, fix=_DO_NOT_USE
+            message=f"{what} was given, and the release is not signed so", location=place, fix=_DO_NOT_USE
         )
         return
-    if subject.key is None:
-        raise UndecidedError("the release is signed, and no key was given", hint="--key publisher.pub")
     try:
-        found = verify_envelope(read_bounded(path), subject.key)
+        found = verified(read_bounded(path))
     except (RefusedError, SpecError) as error:
         yield Finding(message=error.message, location=place, fix=error.hint or _DO_NOT_USE)
         return
-    signed, present = _subjects(found), signed_digests(subject.repo.root)
+    signed, present = subjects(found), signed_digests(subject.repo.root)
     for name in sorted(signed.keys() | present.keys()):
         if signed.get(name) != present.get(name):
             yield Finding(
@@ -214,23 +244,13 @@ def _signature(subject: Subject, _: Context) -> Iterator[Finding | Measurement]:
                 fix=_DO_NOT_USE,
             )
     yield Measurement(name="files_signed", value=len(signed))
-    yield Measurement(name="key", value=subject.key.keyid)
-
-
-def _subjects(statement: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    for one in statement["subject"]:
-        match one:
-            case {"name": str(name), "digest": {"sha256": str(sha256)}}:
-                found[name] = sha256
-            case _:
-                pass  # what it names is then missing among the signed files
-    return found
 
 
 def _unsigned(subject: Subject, _: Context) -> str:
-    signed = (subject.repo.root / PROVENANCE_NAME).is_file()
-    return "" if signed or subject.key is not None else "the release is not signed, and no key was given"
+    if subject.key is not None or subject.identity is not None:
+        return ""
+    signed = any((subject.repo.root / name).is_file() for name in SIGNATURES)
+    return "" if signed else "the release is not signed, and neither a key nor an identity was given"
 
 
 def _version(subject: Subject, _: Context) -> Iterator[Finding]:
@@ -238,11 +258,11 @@ def _version(subject: Subject, _: Context) -> Iterator[Finding]:
     spec = subject.repo.release
     if spec is None:
         raise UndecidedError("no zoo.yaml")
-    if subject.tag.removeprefix("v") != spec.version:
+    if subject.named_version != spec.version:
         yield Finding(
             message=f"{subject.tag} holds version {spec.version} of {spec.name}",
-            # the tags of a repository of several adapters may be its own
-            severity=Severity.WARNING if subject.place else Severity.ERROR,
+            # a tag without the folder in it is one of the whole repository's own
+            severity=Severity.WARNING if subject.tag.startswith("v") and subject.place else Severity.ERROR,
             location=Location(file="zoo.yaml", pointer="version"),
             fix=_DO_NOT_USE,
         )
@@ -251,7 +271,7 @@ def _version(subject: Subject, _: Context) -> Iterator[Finding]:
 def _no_version(subject: Subject, _: Context) -> str:
     if not subject.tag:
         return "no tag was named"
-    return "" if Version.parse(subject.tag.removeprefix("v")) else f"{subject.tag} names no version"
+    return "" if Version.parse(subject.named_version) else f"{subject.tag} names no version"
 
 
 def _card(subject: Subject, _: Context) -> Iterator[Finding]:

@@ -136,7 +136,7 @@ def one_by_one(folders: list[Path], options: argparse.Namespace) -> tuple[float,
     rig.whole(range(3, 35))  # the first call also warms up kernels
     loading, seconds = time.perf_counter() - begin, []
     for folder in folders:
-        rig.shown.clear()
+        rig.shown.on.clear()
         rig._held.clear()
         begin = time.perf_counter()
         validation = Validation.open(folder, settings, bases=bases)

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import INVOCATION_TEXT, build_adapter
+from tests.hub.server import HubServer
+from tests.hub.this_process import connect
 from tests.intrinsic.conftest import ASK, LIKELIHOOD, YES_NO, write_io
+from zoo.hub import create_tag
 from zoo.models import BaseModel
 from zoo.prompts import Prompter
 from zoo.specs.release import BaseRef, InvocationSpec, ReleaseSpec, dump_release
@@ -168,3 +171,24 @@ def test_a_killed_batch_goes_on(release: Path, tiny_base: BaseModel, run: Run, t
         # in how many parts the base read a prompt shows in a likelihood's last digits
         if "result" in other:
             assert mine["result"]["answer"] == pytest.approx(other["result"]["answer"], abs=1e-5)
+
+
+def test_a_version_is_the_hubs_even_where_a_folder_is_called_so(
+    run: Run, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of that name is an unfinished one: only what was published can answer."""
+    monkeypatch.chdir(tmp_path)
+    name = "org/relevance@v1.0.0"
+    with HubServer() as hub:
+        connect(hub, tmp_path / "home", monkeypatch)
+        hub.store.create("org/relevance")
+        files = {path.name: path.read_bytes() for path in release.iterdir()}
+        create_tag("org/relevance", "v1.0.0", hub.store.commit("org/relevance", files))
+        (tmp_path / name).mkdir(parents=True)
+        code, out, err = run(adapter=Path(name), stdin=REQUEST)
+        assert (code, set(json.loads(out))) == (0, {"answer"})
+        assert f"{name} is taken from the Hub; ./{name} is the folder of that name here" in err
+        (tmp_path / name).rmdir()
+        code, again, err = run(adapter=Path(name), stdin=REQUEST)
+        assert (code, again) == (0, out)
+        assert "taken from the Hub" not in err

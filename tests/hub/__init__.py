@@ -13,8 +13,9 @@ Hub's protocol:
    change becomes visible (`endpoints/commits.py`). `parentCommit` makes it conditional: 412 if the branch
    moved meanwhile.
 5. `POST .../tag/{revision}` names a commit; `GET /{repo}/resolve/{revision}/{path}` gives a file back.
+6. `POST /api/jobs/{namespace}` starts a Job (`endpoints/jobs.py`); the test provides the machine it runs on.
 
-What it does not do: organisations' permissions, gated repositories, datasets and Spaces, security scans,
+What it does not do: organisations' permissions, requests for access, datasets and Spaces, security scans,
 pagination of long listings, multi-part LFS uploads. Rules that come from the Hub's side were taken from the
 client's source and from the client's own tests against the Hub's staging server; where those are silent the
 docstring says that it is a choice.

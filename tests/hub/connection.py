@@ -63,6 +63,8 @@ class Connection(BaseHTTPRequestHandler):
             self._hang_up()
             return
         fault = self.server.faults.take(request.method, request.path)
+        if fault.drop == "early":
+            self._hang_up()
         try:
             response, handled = self._answer(request, fault)
         except Exception:
@@ -71,6 +73,7 @@ class Connection(BaseHTTPRequestHandler):
             response, handled = error.response(), False
         dropped = fault.drop is not None
         self._log(request, None if dropped else response.status, handled)
+        fault.ended.set()
         if dropped:
             self._hang_up()
         else:
@@ -87,6 +90,9 @@ class Connection(BaseHTTPRequestHandler):
         if instead is not None or fault.drop == "before":
             return instead or Response(), False
         response = respond(self.server.store, request)
+        if fault.twice is not None:
+            again = respond(self.server.store, request)
+            response = again if fault.twice == "second answer" else response
         if fault.afterwards is not None:
             fault.afterwards(self.server.store)
         return response, True

@@ -15,8 +15,9 @@ class Fault:
     """One thing that goes wrong.
 
     A request matches by method and by its whole path. What happens then is whatever is set, in this order:
-    `delay`, `meanwhile`, connection dropped `before`, `status` instead of an answer, the request handled,
-    `afterwards`, connection dropped `after`, body cut at `truncate`.
+    `delay`, `meanwhile`, connection dropped `before`, `status` instead of an answer, the request handled
+    (`twice`), `afterwards`, connection dropped `after`, body cut at `truncate`. With `drop="early"` the
+    client is gone first: then come the delay and the handling, while it tries something else.
 
     Examples:
         The server fails once: `Fault(method="POST", path=r"/api/models/.*/commit/.*", status=500)`.
@@ -24,6 +25,7 @@ class Fault:
         Somebody commits first, so that the 412 is real:
         `Fault(path=r".*/commit/.*", meanwhile=lambda store: store.commit("org/name", {"x.txt": b"theirs"}))`.
         Committed, but the client never hears of it: `Fault(path=r".*/commit/.*", drop="after")`.
+        Sent twice by something on the way: `Fault(path=r".*/commit/.*", twice="second answer")`.
         The client is killed at its fifth request: `Fault(skip=4, meanwhile=lambda _: process.kill(),
         drop="before")`.
 
@@ -39,9 +41,12 @@ class Fault:
         delay: Seconds to wait first.
         meanwhile: Called before the request is handled, with the store: what somebody else does in between.
         afterwards: Called after the request was handled, before it is answered.
-        drop: Close the connection without an answer, before or after handling the request.
+        drop: Close the connection without an answer, before or after handling the request, or `early`: before
+            it is handled, which it is all the same.
+        twice: Handle the request a second time, and give the first or the second answer.
         truncate: Announce the whole body, send this many bytes of it, close the connection.
         fired: How often it has fired.
+        ended: Set when everything about a request that it applied to is over.
     """
 
     method: str = "*"
@@ -55,10 +60,12 @@ class Fault:
     delay: float = 0.0
     meanwhile: Callable[[Store], object] | None = None
     afterwards: Callable[[Store], object] | None = None
-    drop: Literal["before", "after"] | None = None
+    drop: Literal["early", "before", "after"] | None = None
+    twice: Literal["first answer", "second answer"] | None = None
     truncate: int | None = None
     fired: int = field(default=0, init=False)
     matched: int = field(default=0, init=False)
+    ended: threading.Event = field(default_factory=threading.Event, init=False)
 
     def response(self) -> Response | None:
         """Return the answer that replaces the real one, or None if the request is to be handled."""

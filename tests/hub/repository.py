@@ -30,6 +30,7 @@ class Repository:
 
     Attributes:
         id: `namespace/name`.
+        gated: `auto`, `manual`, or empty: whether strangers must ask for access.
         refs: Full name (`refs/heads/main`, `refs/tags/v1.0.0`, `refs/pr/1`) to commit oid. A tag never moves.
         commits: Every commit ever made here, by oid; nothing is collected.
         discussions: Discussions and pull requests; number `n` is at index `n - 1`.
@@ -37,6 +38,7 @@ class Repository:
 
     id: str
     private: bool = False
+    gated: str = ""
     created_at: str = field(default_factory=now)
     refs: dict[str, str] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)

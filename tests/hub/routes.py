@@ -2,7 +2,19 @@
 
 from http import HTTPStatus
 
-from tests.hub.endpoints import accounts, commits, discussions, files, lfs, refs, repositories, tree, xet
+from tests.hub.endpoints import (
+    accounts,
+    collections,
+    commits,
+    discussions,
+    files,
+    jobs,
+    lfs,
+    refs,
+    repositories,
+    tree,
+    xet,
+)
 from tests.hub.route import Access, Route
 from tests.hub.store import Store
 from tests.hub.wire import Account, HubError, Request, Response
@@ -14,8 +26,10 @@ ROUTES: tuple[Route, ...] = (
     *tree.ROUTES,
     *refs.ROUTES,
     *discussions.ROUTES,
+    *collections.ROUTES,
     *lfs.ROUTES,
     *xet.ROUTES,
+    *jobs.ROUTES,
     *files.ROUTES,
 )
 

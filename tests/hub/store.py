@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.hub.blobs import BlobStore, write_atomically
 from tests.hub.discussion import Discussion
+from tests.hub.job import Job, Machine, idle
 from tests.hub.objects import Commit, File, lfs_file, regular_file
 from tests.hub.repository import MAIN, Repository
 from tests.hub.wire import Account, HubError, repository_not_found
@@ -39,7 +40,10 @@ class Store:
         accounts: Token to account.
         trusted: Identity token of a CI job to the repository it may publish to (trusted publishers).
         blobs: Contents by sha256.
+        collections: Collections by slug, each as it goes over the wire; not in the state file.
         xet: Where Xet clients put their chunks.
+        jobs: Jobs by id.
+        machine: What runs them.
         secret: Key that signs upload links.
         lock: Held while a request is handled.
     """
@@ -48,6 +52,9 @@ class Store:
         """Use `folder`, and read the state that an earlier server left there."""
         self.accounts = dict(accounts)
         self.trusted: dict[str, str] = {}
+        self.collections: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, Job] = {}
+        self.machine: Machine = idle
         self.blobs = BlobStore(folder / "blobs")
         self.xet = XetStore(folder / "content")
         self.secret = secrets.token_bytes(32)
@@ -76,8 +83,22 @@ class Store:
             HubError: 404, or 401 without a token, if there is none or it is private.
         """
         repository = self._repositories.get(repo_id.lower())
-        if repository is None or (repository.private and account is None):
+        if repository is None or (repository.private and not _may_see(repository, account)):
             raise repository_not_found(account)
+        return repository
+
+    def readable_repository(self, repo_id: str, account: Account | None) -> Repository:
+        """Return a repository whose files `account` may read: of a gated one only its members may.
+
+        Raises:
+            HubError: as `visible_repository`; 403 `GatedRepo`, or 401 without a token.
+        """
+        repository = self.visible_repository(repo_id, account)
+        if repository.gated and not _may_see(repository, account):
+            status = HTTPStatus.FORBIDDEN if account else HTTPStatus.UNAUTHORIZED
+            raise HubError(
+                status, f"Access to model {repo_id} is restricted. Ask for access.", code="GatedRepo"
+            )
         return repository
 
     def create(self, repo_id: str, *, private: bool = False) -> Repository:
@@ -168,6 +189,13 @@ class Store:
         for item in state["repositories"]:
             repository = _repository_from_json(item)
             self._repositories[repository.id.lower()] = repository
+
+
+def _may_see(repository: Repository, account: Account | None) -> bool:
+    """Return whether somebody is a member of a repository's namespace, or may write to it."""
+    return account is not None and (
+        repository.namespace in (account.name, *account.orgs) or account.may_write_to(repository.id)
+    )
 
 
 def is_lfs(path: str, size: int, attributes: str) -> bool:

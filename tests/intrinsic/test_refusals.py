@@ -16,6 +16,12 @@ SHORT = {"parameters": {"max_completion_tokens": 8}}
 
 HOLDS = [{"role": "user", "content": f"look: {INVOCATION_TEXT}"}]
 LONG = [{"role": "user", "content": "no " * 3000}]
+CALLING: dict[str, Any] = {"name": "search", "arguments": {"query": "passage"}}
+CALLS: list[dict[str, Any]] = [
+    *ASK,
+    {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": CALLING}]},
+    {"role": "tool", "content": "the passage"},
+]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,10 @@ LONG = [{"role": "user", "content": "no " * 3000}]
         ({"messages": ASK, "temperature": 1, "top_p": 0.5}, "ZO157", ("top_p",)),
         ({"messages": ASK, "top_p": "hot"}, "ZO157", ("top_p",)),
         ({"messages": ASK, "extra_body": {"min_tokens": 3}}, "ZO157", ("extra_body", "min_tokens")),
+        ({"messages": ASK, "stream": True}, "ZO157", ("stream",)),
+        ({"messages": ASK, "response_format": {"type": "json_object"}}, "ZO157", ("response_format",)),
+        ({"messages": ASK, "extra_body": {"guided_json": YES_NO}}, "ZO157", ("extra_body", "guided_json")),
+        ({"messages": CALLS}, "ZO159", ("messages",)),
         ({"messages": ASK, "document": [{"text": "a"}]}, "ZO100", ("document",)),
         ({"messages": ASK, "documents": [{"text": "a"}]}, "ZO100", ("documents",)),
         ({"messages": ASK, "sources": [{"text": "a"}]}, "ZO100", ("sources",)),
@@ -65,6 +75,7 @@ def test_what_cannot_be_answered_is_refused(
 
 def test_what_asks_for_nothing_is_let_through(yes_no: Intrinsic) -> None:
     neutral = {"stop": [], "n": 1, "top_p": 1.0, "logit_bias": {}, "stream": False, "user": "me"}
+    neutral |= {"response_format": {"type": "text"}, "stream_options": None}
     assert yes_no.ask({"messages": ASK, **neutral}).result == yes_no.ask({"messages": ASK}).result
     assert yes_no.ask({"messages": ASK, "top_p": 0.9}).text  # greedy: it chooses nothing
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.hub.server import HubServer
+from tests.hub.this_process import connect
 from tests.releases import report_on, write_release
 from zoo.adapter import AdapterRepo
 from zoo.cards.card import render_card
@@ -23,17 +24,8 @@ COMMIT_PATH = r"/api/models/org/relevance/commit/main"
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """An empty Hub, and the client's settings as its environment would have made them; plain LFS."""
-    from huggingface_hub import constants
-
     with HubServer() as server:
-        for name, value in server.environment(tmp_path / "home", xet=False).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        connect(server, tmp_path / "home", monkeypatch)
         monkeypatch.setattr(repository, "RETRY_SECONDS", (0.0, 0.0, 0.0))
         yield server
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 4.0  # unchecked: how long an answer is waited for
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 STEPS = {
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate",
@@ -32,6 +33,9 @@ def serve(*, checked: bool) -> None:
     import huggingface_hub.hf_api  # noqa: F401
 
     import zoo.cli
+    import zoo.hub.client
+    import zoo.publishing.repository
+    import zoo.publishing.review
     import zoo.publishing.stage
     import zoo.release
     import zoo.validators.catalog
@@ -43,7 +47,10 @@ def serve(*, checked: bool) -> None:
     else:
         from tests.releases import report_on
 
-        setattr(zoo.publishing.stage, "validate", lambda path, **_: report_on(Path(path)))  # noqa: B010
+        for module in (zoo.publishing.stage, zoo.publishing.review):
+            setattr(module, "validate", lambda path, **_: report_on(Path(path)))  # noqa: B010
+        zoo.publishing.repository.RETRY_SECONDS = (0.05, 0.1, 0.2)
+        zoo.hub.client.ANSWER_SECONDS = PATIENCE_SECONDS
 
     for line in sys.stdin:
         wanted = json.loads(line)
@@ -139,7 +146,7 @@ def spawner(work: Path, environment: dict[str, str], *, checked: bool) -> Iterat
     try:
         yield Spawner(process, work)
     finally:
-        process.communicate(timeout=30)  # closes its stdin, which ends it
+        process.communicate(timeout=120)  # closes its stdin, which ends it
 
 
 if __name__ == "__main__":

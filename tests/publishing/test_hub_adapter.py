@@ -1,5 +1,6 @@
 """Adapters by name, from a folder or from a Hub, through the real client."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from tests.hub.faults import Fault
 from tests.hub.server import HubServer
 from zoo import hub as hub_client
 from zoo.errors import HubError, NotFoundError, UsageError
-from zoo.hub.adapter import open_adapter
+from zoo.hub.adapter import ambiguity, open_adapter
 
 REPO = "org/library"
 
@@ -61,3 +62,24 @@ def test_without_an_answer_a_cached_adapter_is_opened_and_another_is_not(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HubError):
         open_adapter("org/never-seen")
+
+
+def test_with_a_revision_it_is_the_hubs_whatever_lies_here(
+    library: str, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both readings of each name are there; without a revision the folder comes first."""
+    monkeypatch.chdir(tmp_path)
+    for place in (f"{REPO}/one", f"{REPO}/one@v1.0.0", "org/gone@v1.0.0"):
+        shutil.copytree(release, tmp_path / place)
+        assert open_adapter(f"./{place}").commit == ""
+        assert ambiguity(f"./{place}") == ""
+    released = f"{REPO}/one@v1.0.0"
+    assert open_adapter(released).commit == library
+    assert (
+        ambiguity(released)
+        == f"{released} is taken from the Hub; ./{released} is the folder of that name here"
+    )
+    assert open_adapter(f"{REPO}/one").commit == ""
+    assert ambiguity(f"{REPO}/one") == ambiguity(f"{REPO}/two@v1.0.0") == ""
+    with pytest.raises(NotFoundError):  # not the folder in its place
+        open_adapter("org/gone@v1.0.0")

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks.publish_kill import FolderTarget, HubTarget, Tally, targets
+from tests.benchmarks.publish_kill import kill_at_requests, kill_at_steps
+from tests.benchmarks.publish_targets import FolderTarget, HubTarget, Tally, targets
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubTarget, 
 @pytest.mark.slow
 def test_the_hub_has_the_old_release_or_the_new_one(both: tuple[HubTarget, FolderTarget]) -> None:
     tally = Tally()
-    requests = both[0].kill_at_requests(tally, lambda _: True)
+    requests = kill_at_requests(both[0], tally, lambda _: True)
     assert tally.problems == []
     assert tally.killed == tally.runs == 2 * requests
     assert tally.left_old > 10
@@ -26,7 +27,7 @@ def test_the_hub_has_the_old_release_or_the_new_one(both: tuple[HubTarget, Folde
 @pytest.mark.slow
 def test_the_folder_has_the_old_release_or_the_new_one(both: tuple[HubTarget, FolderTarget]) -> None:
     tally = Tally()
-    steps = both[1].kill_at_steps(tally, lambda _: True)
+    steps = kill_at_steps(both[1], tally, lambda _: True)
     assert tally.problems == []
     assert tally.killed == tally.runs == steps
     assert tally.left_old > 10

@@ -13,6 +13,7 @@ from zoo.contracts.comparison import Comparison
 from zoo.contracts.source import open_contract
 from zoo.errors import HubError, NotFoundError, RefusedError, ZooError
 from zoo.hub import Remote, UnavailableError
+from zoo.hub.address import Address
 from zoo.publishing.previous import previous_revision
 from zoo.release import publish
 
@@ -175,7 +176,10 @@ def test_the_previous_revision_is_the_highest_tag_below() -> None:
         "v3": "g",
     }
     remote = Remote(exists=True, head="h", tags=tags)
-    found = {new: previous_revision(remote, new) for new in ("0.1.0", "0.11.0", "1.0.0", "1.0.1", "9.0.0")}
+    found = {
+        new: previous_revision(Address(repo=REPO), remote, new)
+        for new in ("0.1.0", "0.11.0", "1.0.0", "1.0.1", "9.0.0")
+    }
     assert found == {
         "0.1.0": ("main", "h"),
         "0.11.0": ("v0.10.0", "b"),
@@ -183,7 +187,7 @@ def test_the_previous_revision_is_the_highest_tag_below() -> None:
         "1.0.1": ("v1.0.0", "d"),
         "9.0.0": ("v2.0.0", "e"),
     }
-    assert previous_revision(Remote(), "1.0.0") == ("", "")
+    assert previous_revision(Address(repo=REPO), Remote(), "1.0.0") == ("", "")
 
 
 def test_into_a_folder(tmp_path: Path) -> None:

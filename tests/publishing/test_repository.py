@@ -20,7 +20,7 @@ from zoo.errors import (
     UsageError,
     ZooError,
 )
-from zoo.release import ReleasePlan, publish
+from zoo.release import Presentation, ReleasePlan, publish
 from zoo.report import Crashed, Passed
 
 pytestmark = [
@@ -215,16 +215,16 @@ def test_a_repository_of_something_else_is_not_emptied(hub: HubServer, release: 
 
 
 def test_private_is_made_private_and_public_is_not_taken_for_it(hub: HubServer, release: Path) -> None:
-    publish(release, repo=REPO, private=True)
+    publish(release, repo=REPO, presentation=Presentation(private=True))
     assert hub.store.repository(REPO).private
     hub.store.create("org/public")
     with pytest.raises(RefusedError) as refused:
-        publish(release, repo="org/public", private=True)
+        publish(release, repo="org/public", presentation=Presentation(private=True))
     assert refused.value.code == "ZH009"
     assert hub.store.tags("org/public") == {}
 
 
-@pytest.mark.parametrize("repo", ["", "name", "a/b/c", "org/na me", "../x"])
+@pytest.mark.parametrize("repo", ["", "name", "a/b@v1", "a//c", "org/na me", "../x"])
 def test_a_name_that_is_none_is_said(hub: HubServer, release: Path, repo: str) -> None:
     with pytest.raises(UsageError):
         publish(release, repo=repo)

@@ -132,8 +132,8 @@ def test_a_file_that_changed_on_the_way_is_found(
 
     real = client.download
 
-    def tampered(repo: str, revision: str, into: Path) -> Path:
-        folder = real(repo, revision, into)
+    def tampered(repo: str, revision: str, into: Path, *, below: str = "") -> Path:
+        folder = real(repo, revision, into, below=below)
         weights = folder / "adapter_model.safetensors"
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1
@@ -193,3 +193,87 @@ def test_two_publishers_of_one_version(hub: HubServer, release: Path, tmp_path: 
     with pytest.raises(RefusedError) as refused:
         publish(release, repo=REPO)
     assert refused.value.code == "ZH002"
+
+
+# ---------------------------------------------------------------- twice, late, no room
+
+
+@pytest.mark.parametrize("twice", ["first answer", "second answer"])
+@pytest.mark.parametrize("path", [r"/api/repos/create", r".*/commit/main", r".*/tag/.*"])
+def test_a_request_that_came_through_twice_is_one(
+    hub: HubServer, release: Path, twice: Any, path: str, tmp_path: Path
+) -> None:
+    """The second commit is refused with 412: its parent is no longer the head, by the first one's doing."""
+    fault = hub.faults.add(Fault(method="POST", path=path, twice=twice))
+    done = publish(release, repo=REPO)
+    assert fault.fired == 1
+    assert done.outcome == "published"
+    history = hub.store.repository(REPO).history(hub.store.repository(REPO).resolve("main"))
+    assert len(list(history)) == 2  # the repository's own first commit, and the release
+    assert hub.store.tags(REPO) == {"v0.1.0": hub.store.head(REPO)}
+    published(hub, tmp_path / "main")
+
+
+def test_an_answer_that_never_comes_is_not_waited_for_for_ever(
+    hub: HubServer, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    from zoo.hub import client
+
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(get_session(), "timeout", httpx.Timeout(None))  # as a new process has it
+    slow = hub.faults.add(Fault(method="POST", path=r".*/commit/main", delay=2.0))
+    done = publish(release, repo=REPO)
+    slow.ended.wait(10)
+    assert slow.fired == 1
+    assert done.outcome in ("published", "completed")
+    assert commits(hub) == 1  # the Hub acted on the first one after all, or on the second
+    assert hub.store.tags(REPO) == {"v0.1.0": hub.store.head(REPO)}
+
+
+def test_a_time_limit_that_somebody_has_set_stays(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import get_session
+
+    from zoo.hub.client import open_api
+
+    monkeypatch.setattr(get_session(), "timeout", 7.0)
+    open_api()
+    assert get_session().timeout.read == 7.0
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(402, "Payment required"), (413, "Too large"), (507, "x"), (403, "Private repository storage limit")],
+)
+@pytest.mark.parametrize("path", [r".*/commit/main", r".*\.git/info/lfs/objects/batch"])
+def test_no_room_is_said_and_nothing_is_there(
+    hub: HubServer, release: Path, status: int, message: str, path: str
+) -> None:
+    hub.faults.add(Fault(method="POST", path=path, status=status, message=message, times=None))
+    with pytest.raises(HubError) as stopped:
+        publish(release, repo=REPO)
+    assert (stopped.value.code, stopped.value.exit_code) == ("ZH016", 3)
+    assert set(hub.store.contents(REPO)) == {".gitattributes"}
+    hub.faults.clear()
+    assert publish(release, repo=REPO).outcome == "published"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", r"/api/models/org/relevance", "nothing was written"),
+        ("POST", r"/api/validate-yaml", "nothing was written"),
+        ("POST", r"/api/repos/create", "holds nothing of the release"),
+        ("POST", r".*/commit/main", "may have arrived"),
+        ("POST", r".*/tag/.*", "no tag may name it yet"),
+        ("GET", r"/org/relevance/resolve/.*/bom.cdx.json", "not compared to the end"),
+    ],
+)
+def test_what_ends_it_says_what_holds_by_then(
+    hub: HubServer, release: Path, method: str, path: str, said: str
+) -> None:
+    hub.faults.add(Fault(method=method, path=path, status=503, times=None))
+    with pytest.raises(UnavailableError, match=said):
+        publish(release, repo=REPO)

@@ -14,13 +14,13 @@ from tests.hub.server import HubServer
 from tests.publishing.conftest import REPO, commits, published, snapshot
 from tests.real_release import real_release
 from tests.validators.conformance.shipping import rewritten
-from zoo.adapter import AdapterRepo
+from zoo.adapter import VECTORS_NAME, AdapterRepo
 from zoo.errors import RefusedError, UndecidedError
 from zoo.models import BaseModel, resolve
 from zoo.provenance import folder_digest, payload_digests
 from zoo.publishing import stage
 from zoo.release import publish
-from zoo.validators.conformance.shipped_file import VECTORS_NAME, read
+from zoo.validators.conformance.shipped_file import read
 
 # huggingface_hub 2.4 uploads large files with a spelling that httpx2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

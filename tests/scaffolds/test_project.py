@@ -12,6 +12,7 @@ import yaml
 from tests.conftest import build_tiny_base
 from tests.hub.faults import Fault
 from tests.hub.server import HubServer
+from tests.hub.this_process import connect
 from zoo.contracts.comparison import Comparison
 from zoo.contracts.contract import read_contract
 from zoo.errors import HubError, NotFoundError, RefusedError, SpecError, UsageError
@@ -198,16 +199,8 @@ def test_without_the_embedded_base_it_says_what_was_not_tried(
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: BaseModel) -> Iterator[HubServer]:
     """A Hub with the tiny base, and the client of this process told to use it."""
-    from huggingface_hub import constants
-
     with HubServer() as server:
-        for name, value in server.environment(tmp_path / "home", xet=False).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        connect(server, tmp_path / "home", monkeypatch)
         server.store.create("org/base")
         server.store.commit("org/base", {path.name: path.read_bytes() for path in tiny_base.folder.iterdir()})
         yield server

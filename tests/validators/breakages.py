@@ -20,6 +20,7 @@ from tests.validators.changes import (
     infinite_half,
     integers,
     invocation,
+    licensed,
     link,
     lock,
     merged,
@@ -29,6 +30,7 @@ from tests.validators.changes import (
     renamed_pickle,
     renamed_torch_file,
     samples,
+    second_name,
     silent,
     spec,
     template,
@@ -93,10 +95,10 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "base is a path": Breakage(
         mutate=config(base_model_name_or_path="../../etc"),
-        code="ZC010",
-        severity=WARNING,
-        also=frozenset({"ZM002"}),
+        code="ZC012",
+        also=frozenset({"ZC010", "ZM002"}),
     ),
+    "address in the config": Breakage(mutate=config(eva_config={"a": ["https://example.org"]}), code="ZC012"),
     "class to import": Breakage(
         mutate=config(auto_mapping={"base_model_class": "X", "parent_library": "evil"}), code="ZC011"
     ),
@@ -105,6 +107,14 @@ BREAKAGES: Mapping[str, Breakage] = {
     "misspelt key": Breakage(mutate=spec(licence="mit"), code="ZM001"),
     "no zoo.yaml": Breakage(mutate=_remove("zoo.yaml"), code="ZM001"),
     "two bases": Breakage(mutate=spec(base={"id": "org/other"}), code="ZM002"),
+    "licence that the base rules out": Breakage(
+        mutate=both(licensed("llama3.1"), spec(license="mit")), code="ZM003"
+    ),
+    "licence of its own": Breakage(
+        mutate=both(licensed("llama3.1"), spec(license="other")), code="ZM003", severity=WARNING
+    ),
+    "script in the description": Breakage(mutate=spec(description="<script>x()</script>"), code="ZM004"),
+    "second name of a file": Breakage(mutate=second_name, code="ZF002"),
     "skip of no check": Breakage(
         mutate=spec(gate={"allowed_skips": {"ZX999": "because"}}), code="ZM002", severity=WARNING
     ),
@@ -205,7 +215,9 @@ BREAKAGES: Mapping[str, Breakage] = {
         mutate=file("chat_template.jinja", b"{{ messages }}"), code="ZT002", severity=WARNING
     ),
     "tokenizer with code": Breakage(
-        mutate=file("tokenizer_config.json", b'{"auto_map": {"AutoTokenizer": "evil.X"}}'), code="ZT002"
+        mutate=file("tokenizer_config.json", b'{"auto_map": {"AutoTokenizer": "evil.X"}}'),
+        code="ZT002",
+        also=frozenset({"ZC011"}),
     ),
 }  # fmt: skip
 

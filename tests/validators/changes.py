@@ -1,6 +1,7 @@
 """What a breakage does to a release folder: edits of its config, weights, files, base and lock."""
 
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -201,6 +202,22 @@ def other_environment(folder: Path, base: BaseModel) -> None:
 def link(folder: Path, base: BaseModel) -> None:
     (folder.parent / "outside.md").write_text("elsewhere")
     (folder / "NOTES.md").symlink_to(folder.parent / "outside.md")
+
+
+def second_name(folder: Path, base: BaseModel) -> None:
+    (folder.parent / "outside.md").write_text("elsewhere")
+    os.link(folder.parent / "outside.md", folder / "NOTES.md")
+
+
+def licensed(licence: str) -> Mutation:
+    """The same base, whose card states a licence."""
+
+    def mutate(folder: Path, base: BaseModel) -> BaseModel:
+        copy = _copied(folder, base)
+        (copy / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+        return resolve(str(copy))
+
+    return mutate
 
 
 def renamed_pickle(folder: Path, base: BaseModel) -> None:

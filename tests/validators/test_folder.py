@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo import provenance
 from zoo.errors import RefusedError
-from zoo.validators import folder
 from zoo.validators.folder import entries
 
 
@@ -59,7 +59,7 @@ def test_what_git_and_the_hub_client_keep_is_left_out_at_the_top_only(tmp_path: 
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(provenance, "MAX_ENTRIES", 3)
     for index in range(3):
         (tmp_path / str(index)).touch()
     assert len(names(tmp_path)) == 3

@@ -1,12 +1,18 @@
 """Checks ZC… of `adapter_config.json` as a document: bounds, names, what loaders and engines make of it."""
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 
 from zoo.errors import SpecError
-from zoo.report import Finding, Severity
+from zoo.limits import few_values
+from zoo.report import Finding, Location, Severity
 from zoo.specs.adapter_config import AdapterConfig
+from zoo.specs.document import MAX_VALUES, read_bounded
 from zoo.validators.check import Check, Context, Need
+from zoo.validators.loading import TOKENIZER_CONFIGS, leads_out, loading_keys, texts
 from zoo.validators.places import in_config
 from zoo.validators.targets import ALL_LINEAR
 
@@ -20,6 +26,7 @@ HARMLESS_KEYS = frozenset(
 )  # fmt: skip
 
 _HARMLESS_PATTERN = re.compile(r"[\w.\\^$-]*")  # neither repetition nor choice: nothing to backtrack over
+LISTED = 20  # findings of one kind that are spelt out
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -114,14 +121,14 @@ def _harmless(pattern: str) -> bool:
 
 
 def _known_keys(context: Context) -> Iterator[Finding]:
-    for key in context.repo.config.unknown_keys:
-        if key not in HARMLESS_KEYS:
-            yield Finding(
-                message=f"unknown key {key[:80]!r}: nobody knows what a loader makes of it",
-                severity=Severity.INFO,
-                location=in_config(context.repo.root, key[:80]),
-                fix="remove it, unless a tool of yours needs it",
-            )
+    unknown = [key for key in context.repo.config.unknown_keys if key not in HARMLESS_KEYS]
+    for key in unknown[:LISTED]:
+        yield Finding(
+            message=f"unknown key {key[:80]!r}: nobody knows what a loader makes of it",
+            severity=Severity.INFO,
+            location=in_config(context.repo.root, key[:80]),
+            fix="remove it, unless a tool of yours needs it",
+        )
 
 
 def _names_base(context: Context) -> Iterator[Finding]:
@@ -167,12 +174,38 @@ def _imports_nothing(context: Context) -> Iterator[Finding]:
             location=in_config(root, "auto_mapping"),
             fix="set it to null",
         )
-    if "auto_map" in extra:
+    for file, document in (("", extra), *_tokenizer_documents(context)):
+        for key, value in islice(loading_keys(document), LISTED):
+            yield Finding(
+                message=f"{file or 'the config'} has {key}, which names or allows code: {str(value)[:80]!r}",
+                location=in_config(root, key) if not file else Location(file=file, pointer=key),
+                fix="remove the key",
+            )
+
+
+def _tokenizer_documents(context: Context) -> Iterator[tuple[str, object]]:
+    for entry in context.entries:
+        if entry.name in TOKENIZER_CONFIGS and entry.kind == "file":
+            raw = read_bounded(context.repo.root / entry.name)
+            with suppress(ValueError, RecursionError):  # what does not parse, ZF003 says
+                few_values(raw, MAX_VALUES)
+                yield entry.name, json.loads(raw.decode("utf-8"))
+
+
+def _stays_here(context: Context) -> Iterator[Finding]:
+    config, root = context.repo.config, context.repo.root
+    named = config.base_model_name_or_path or ""
+    if problem := leads_out(named) or ("" if named.isascii() else "is not written in ASCII"):
         yield Finding(
-            message="auto_map names code to load from the repository",
-            location=in_config(root, "auto_map"),
-            fix="remove the key",
+            message=f"base_model_name_or_path {problem}: a loader takes what lies there for the base",
+            location=in_config(root, "base_model_name_or_path"),
+            fix="write the base's name on the Hub, org/name",
         )
+    for key, value in (config.model_extra or {}).items():
+        if problem := next((found for text in texts(value) if (found := leads_out(text))), ""):
+            yield Finding(
+                message=f"{key[:80]} {problem}", location=in_config(root, key[:80]), fix="remove the key"
+            )
 
 
 _READ = ("ZC001",)
@@ -189,4 +222,5 @@ CONFIG_CHECKS = (
         code="ZC010", title="The config names the base model", run=_names_base, requires=_READ, needs=_BASE
     ),
     Check(code="ZC011", title="The config makes no loader import code", run=_imports_nothing, requires=_READ),
+    Check(code="ZC012", title="The config leads to no file or address", run=_stays_here, requires=_READ),
 )

@@ -1,33 +1,29 @@
 """Checks ZF…: the folder holds the files of a release, each what its name says, and nothing else."""
 
 import json
-import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
-from zoo.adapter import (
-    BOM_NAME,
-    CARD_NAME,
-    IO_NAME,
-    LOCK_NAME,
-    NOTES_NAME,
-    PROVENANCE_NAME,
-    RELEASE_NAME,
-    WEIGHTS_NAME,
-)
+from zoo.adapter import LOCK_NAME, RELEASE_NAME, RELEASED, WEIGHTS_NAME
+from zoo.credentials import find_credentials
 from zoo.errors import RefusedError, SpecError
 from zoo.layouts import CONFIG_NAME
+from zoo.limits import few_values
+from zoo.provenance import MAX_FILE_BYTES, MAX_TOTAL_BYTES
 from zoo.report import Finding, Location
-from zoo.safetensors_header import read_header
+from zoo.safetensors_header import MAX_HEADER_BYTES, read_header
 from zoo.specs.document import MAX_DOCUMENT_BYTES, parse_yaml, read_bounded
 from zoo.validators.check import Check, Context, Measurement
+from zoo.validators.disguise import beginning, is_archive, is_pickle
 from zoo.validators.folder import Entry
+from zoo.validators.names import folded, misread
 
-MAX_WEIGHTS_BYTES = 4 << 30
 MAX_TOKENIZER_BYTES = 100_000_000
 MAX_IMAGE_BYTES = 10_000_000
-MAX_TOTAL_BYTES = 6 << 30
+LISTED = 5  # secrets of one file that are spelt out
+MAX_VALUES = 4_000_000  # of a tokenizer.json; that of Gemma 3, with 262,000 words, has 1.8 million
 
 TOKENIZER_FILES = frozenset(
     {
@@ -36,8 +32,7 @@ TOKENIZER_FILES = frozenset(
     }
 )  # fmt: skip
 ALLOWED = (
-    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, NOTES_NAME, IO_NAME, RELEASE_NAME, LOCK_NAME, BOM_NAME,
-    PROVENANCE_NAME, "conformance.safetensors", "model.sig", ".gitattributes",
+    *RELEASED, "model.sig", ".gitattributes",
     "LICENSE", "LICENSE.*", "NOTICE", "NOTICE.*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.webp", "*.gif",
 )  # fmt: skip
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npz", ".npy")
@@ -51,19 +46,7 @@ _DEBRIS = (
     "latest",
     "events.*",
 )
-_MAGIC = {
-    b"PK\x03\x04": "a zip archive, as torch.save writes it",
-    b"\x80": "a pickle",
-    b"GGUF": "a GGUF file",
-}
 _IMAGES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".jpeg": b"\xff\xd8", ".webp": b"RIFF", ".gif": b"GIF8"}
-_TEXT = (".md", ".txt", ".jinja", ".yaml", ".yml", ".json", "")
-
-# Shapes of access tokens and keys: the Hub's, GitHub's, AWS's, and any private key.
-_SECRET = re.compile(
-    r"\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{40,}|\bAKIA[0-9A-Z]{16}\b"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
 
 
 def _allowed_names(context: Context) -> Iterator[Finding]:
@@ -94,21 +77,24 @@ def _refusal(name: str, suffix: str) -> str:
 def _plain_files(context: Context) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for entry in context.entries:
-        where = Location(file=entry.name[:200])
-        if entry.kind == "link":
+        problem, fix = _not_plain(entry), "copy the file itself"
+        if not problem and (problem := misread(entry.name)):
+            fix = "rename it, with letters, digits, dots and dashes"
+        twin = seen.setdefault(folded(entry.name), entry.name)
+        if not problem and twin != entry.name:
+            problem, fix = f"and {twin!r} are one name on some systems", "rename one of them"
+        if problem:
             yield Finding(
-                message=f"{entry.name!r} is a symbolic link", location=where, fix="copy the file itself"
+                message=f"{entry.name!r} {problem}", location=Location(file=entry.name[:200]), fix=fix
             )
-        elif entry.kind == "other":
-            yield Finding(
-                message=f"{entry.name!r} is neither a file nor a folder", location=where, fix="remove it"
-            )
-        if "\\" in entry.name or not entry.name.isprintable():
-            yield Finding(message=f"{entry.name!r} has a backslash or an unprintable character in its name",
-                          location=where, fix="rename it")  # fmt: skip
-        if (twin := seen.setdefault(entry.name.casefold(), entry.name)) != entry.name:
-            yield Finding(message=f"{entry.name!r} and {twin!r} differ in case only",
-                          location=where, fix="rename one of them")  # fmt: skip
+
+
+def _not_plain(entry: Entry) -> str:
+    if entry.kind == "link":
+        return "is a symbolic link"
+    if entry.kind == "other":
+        return "is neither a file nor a folder"
+    return "has a second name on this disk: it may be a file from outside" if entry.names > 1 else ""
 
 
 def _sizes(context: Context) -> Iterator[Finding | Measurement]:
@@ -120,6 +106,12 @@ def _sizes(context: Context) -> Iterator[Finding | Measurement]:
                 location=Location(file=entry.name),
                 fix="release the adapter only; large data belongs into a data set",
             )
+        if entry.hollow:
+            yield Finding(
+                message=f"{entry.name} claims {entry.size_bytes:,} bytes and is a hole for the most part",
+                location=Location(file=entry.name),
+                fix="save the weights again",
+            )
     total = sum(entry.size_bytes for entry in context.entries)
     if total > MAX_TOTAL_BYTES:
         yield Finding(message=f"the folder has {total:,} bytes, over the limit of {MAX_TOTAL_BYTES:,}")
@@ -129,7 +121,7 @@ def _sizes(context: Context) -> Iterator[Finding | Measurement]:
 
 def _limit_bytes(entry: Entry) -> int:
     if entry.suffix == ".safetensors":
-        return MAX_WEIGHTS_BYTES
+        return MAX_FILE_BYTES
     if entry.name in TOKENIZER_FILES:
         return MAX_TOKENIZER_BYTES
     return MAX_IMAGE_BYTES if entry.suffix in _IMAGES else MAX_DOCUMENT_BYTES
@@ -167,13 +159,15 @@ def _tensor_count(context: Context) -> int:
 def _problem(path: Path, entry: Entry) -> str:
     with path.open("rb") as stream:
         start = stream.read(8)
+    if is_archive(path):
+        return "is a zip archive, as torch.save writes it, whatever its name says"
     if entry.suffix in _IMAGES:
         return (
             "" if start.startswith(_IMAGES[entry.suffix]) else "is not the kind of image that its name says"
         )
     problem = _header_problem(path) if entry.suffix == ".safetensors" else _document_problem(path)
     # told by its first bytes only once it did not parse: a header's length may begin like a pickle
-    disguise = next((what for magic, what in _MAGIC.items() if start.startswith(magic)), "")
+    disguise = beginning(start)
     return f"is {disguise}, whatever its name says" if problem and disguise else problem
 
 
@@ -190,11 +184,12 @@ def _document_problem(path: Path) -> str:
     try:
         match path.suffix.lower():
             case ".json" | ".sig":
-                json.loads(raw)
+                few_values(raw, MAX_VALUES)
+                json.loads(raw.decode("utf-8"))
             case ".yaml" | ".yml":
                 parse_yaml(raw, name=path.name)
             case ".model":
-                return ""
+                return "is a pickle" if raw.startswith(b"\x80") or is_pickle(raw) else ""
             case _:
                 if "\0" in raw.decode("utf-8"):
                     return "is not text"
@@ -202,21 +197,33 @@ def _document_problem(path: Path) -> str:
         return error.message.removeprefix(f"{path.name} ")
     except (ValueError, RecursionError):
         return "is not what its suffix says: it does not parse"
-    return ""
+    return "is a pickle, whatever its name says" if is_pickle(raw) else ""
 
 
 def _secrets(context: Context) -> Iterator[Finding]:
     for entry in context.entries:
-        readable = entry.kind == "file" and entry.suffix in _TEXT and entry.size_bytes <= MAX_DOCUMENT_BYTES
-        if not readable or entry.name in ("tokenizer.json", "vocab.json", "merges.txt"):
-            continue
-        text = (context.repo.root / entry.name).read_bytes().decode("utf-8", errors="replace")
-        for match in _SECRET.finditer(text):
-            yield Finding(
-                message=f"{entry.name} contains what looks like an access token or a private key",
-                location=Location(file=entry.name, line=text.count("\n", 0, match.start()) + 1),
-                fix="revoke it where it was issued, then remove it: whoever has the folder has it",
-            )
+        if any(find_credentials(entry.name.encode(errors="replace"))):
+            yield _secret(entry.name, None)
+        if entry.kind == "file":
+            raw = _searched(context.repo.root / entry.name, entry)
+            for offset in islice(find_credentials(raw), LISTED):
+                yield _secret(entry.name, raw.count(b"\n", 0, offset) + 1)
+
+
+def _searched(path: Path, entry: Entry) -> bytes:
+    """What people may have written: a whole file, but of weights only their names and metadata."""
+    with path.open("rb") as stream:
+        if entry.suffix != ".safetensors":
+            return stream.read(MAX_TOKENIZER_BYTES)
+        return stream.read(min(int.from_bytes(stream.read(8), "little"), MAX_HEADER_BYTES))
+
+
+def _secret(name: str, line: int | None) -> Finding:
+    return Finding(
+        message=f"{name} contains what looks like an access token or a private key",
+        location=Location(file=name, line=line),
+        fix="revoke it where it was issued, then remove it: whoever has the folder has it",
+    )
 
 
 FILE_CHECKS = (

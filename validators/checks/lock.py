@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from zoo.adapter import LOCK_NAME, MADE, RELEASE_NAME
 from zoo.errors import SpecError, UndecidedError
-from zoo.provenance import sha256_bytes, sha256_file
+from zoo.provenance import file_problems, sha256_bytes, sha256_file
 from zoo.report import Finding, Location, Severity
 from zoo.validators.check import Check, Context, Measurement, Need
 from zoo.validators.places import in_lock
@@ -29,16 +29,7 @@ def _readable(context: Context) -> Iterator[Finding]:
 
 def _digests(context: Context) -> Iterator[Finding | Measurement]:
     recorded, present = recorded_lock(context).files, context.digests
-    for name in sorted(recorded.keys() | present.keys()):
-        if name not in present:
-            problem = "is recorded, and is not there"
-        elif name not in recorded:
-            problem = "is there, and is not recorded"
-        elif recorded[name] != present[name]:
-            digests = f"sha256 {present[name][:12]}…, not {recorded[name][:12]}…"
-            problem = f"has changed since it was recorded ({digests})"
-        else:
-            continue
+    for name, problem in file_problems(recorded, present):
         made = name in MADE
         yield Finding(
             message=f"{name[:200]} {problem}",

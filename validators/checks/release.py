@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 
-from zoo.adapter import LOCK_NAME, RELEASE_NAME
+from zoo.adapter import LOCK_NAME, NOTES_NAME, RELEASE_NAME
 from zoo.errors import SpecError
-from zoo.report import Finding, Severity
-from zoo.validators.check import Check, Context
+from zoo.report import Finding, Location, Severity
+from zoo.specs.document import read_bounded
+from zoo.specs.licences import conflict, unclear
+from zoo.validators.check import Check, Context, Need
 from zoo.validators.checks.lock import foreign
+from zoo.validators.markup import acts
 from zoo.validators.places import in_lock, in_release
 
+_PLAIN = "write plain words or Markdown; neither HTML that acts nor characters that nobody sees"
 NO_RELEASE = f"not a zoo release: no {RELEASE_NAME}"
 
 
@@ -59,6 +63,41 @@ def _agrees(context: Context) -> Iterator[Finding]:
         )
 
 
+def _licence_fits(context: Context) -> Iterator[Finding]:
+    release, base = context.repo.release, context.known_base
+    if release is None:
+        return
+    place, fix = in_release(context.repo.root, "license"), "take a licence that keeps to the base's terms"
+    if problem := conflict(base.license, release.license):
+        yield Finding(message=problem, location=place, fix=fix)
+    elif doubt := unclear(base.license, release.license):
+        yield Finding(message=doubt, severity=Severity.WARNING, location=place, fix=fix)
+
+
+def _no_licence(context: Context) -> str:
+    if reason := _no_yaml(context):
+        return reason
+    return "" if context.known_base.license else "the base states no licence"
+
+
+def _words_are_words(context: Context) -> Iterator[Finding]:
+    """What the card shows of `zoo.yaml` is escaped, and other readers of the file do not escape it."""
+    release, root = context.repo.release, context.repo.root
+    if release is not None:
+        lines = [("training_data", line) for line in release.training_data]
+        for key, text in (("description", release.description), *lines):
+            if problem := acts(text):
+                yield Finding(message=f"{key} {problem}", location=in_release(root, key), fix=_PLAIN)
+    if (notes := root / NOTES_NAME).is_file():
+        text = read_bounded(notes).decode("utf-8", "replace")
+        if problem := acts(text, comments=True):
+            yield Finding(message=f"{NOTES_NAME} {problem}", location=Location(file=NOTES_NAME), fix=_PLAIN)
+
+
+def _no_words(context: Context) -> str:
+    return "" if (context.repo.root / NOTES_NAME).is_file() else _no_yaml(context)
+
+
 def _no_yaml(context: Context) -> str:
     return "" if (context.repo.root / RELEASE_NAME).is_file() else NO_RELEASE
 
@@ -67,4 +106,8 @@ RELEASE_CHECKS = (
     Check(code="ZM001", title="zoo.yaml is readable and complete", run=_readable, unless=foreign),
     Check(code="ZM002", title="zoo.yaml and the config agree", run=_agrees, requires=("ZM001", "ZC001"),
           unless=_no_yaml),
+    Check(code="ZM003", title="The licence keeps to the base's terms", run=_licence_fits, requires=("ZM001",),
+          needs=frozenset({Need.BASE}), unless=_no_licence),
+    Check(code="ZM004", title="What the author wrote acts on nobody who reads it", run=_words_are_words,
+          requires=("ZM001", "ZF003"), unless=_no_words),
 )  # fmt: skip

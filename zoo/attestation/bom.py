@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.adapter import BOM_NAME, LOCK_NAME
-from zoo.provenance import payload_digests, sha256_bytes
+from zoo.provenance import payload_digests, sha256_bytes, sha256_file
 from zoo.specs.lock import BehaviourRecord, Lock, dump_lock
 from zoo.specs.release import ReleaseSpec
 
@@ -26,7 +26,7 @@ def bill(folder: Path, lock: Lock, spec: ReleaseSpec, *, hub_id: str = "") -> di
         folder: whose files are named.
         lock: as it is written there.
         spec: its `zoo.yaml`.
-        hub_id: `org/name` it is published as; empty for a local folder.
+        hub_id: `org/name[/folder]` it is published as; empty for a local folder.
     """
     lock_sha256 = sha256_bytes(dump_lock(lock).encode())
     adapter = f"{spec.name}@{spec.version}"
@@ -67,6 +67,32 @@ def dump_bill(content: dict[str, Any]) -> bytes:
 def write_bill(folder: Path, lock: Lock, spec: ReleaseSpec, *, hub_id: str = "") -> None:
     """Writes the bill of materials into a release that is being made."""
     (folder / BOM_NAME).write_bytes(dump_bill(bill(folder, lock, spec, hub_id=hub_id)))
+
+
+def billed_files(raw: bytes) -> dict[str, str]:
+    """The sha256 of every file that a bill of materials names, by path; of what is no bill, none."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    match found:
+        case {"components": [*components]}:
+            return dict(one for component in components if (one := _file(component)))
+        case _:
+            return {}
+
+
+def payload_and_lock(folder: Path) -> dict[str, str]:
+    """The sha256 of every file that a bill of materials of a folder names, by path."""
+    return {**payload_digests(folder), LOCK_NAME: sha256_file(folder / LOCK_NAME)}
+
+
+def _file(component: object) -> tuple[str, str] | None:
+    match component:
+        case {"type": "file", "name": str(name), "hashes": [{"alg": "SHA-256", "content": str(sha256)}]}:
+            return name, sha256
+        case _:
+            return None
 
 
 def _base(lock: Lock) -> dict[str, Any]:

@@ -6,11 +6,14 @@ Source: DSSE 1.0 (secure-systems-lab/dsse, protocol.md); securesystemslib 1.6.0,
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.adapter import PROVENANCE_NAME
 from zoo.attestation.statement import PREDICATE_TYPE, STATEMENT_TYPE
 from zoo.errors import MissingExtraError, RefusedError, SpecError, UsageError
+from zoo.limits import few_values
 from zoo.specs.document import MAX_DOCUMENT_BYTES, read_bounded
 
 if TYPE_CHECKING:
@@ -20,10 +23,36 @@ if TYPE_CHECKING:
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_KEY_BYTES = 20_000
+MAX_SIGNATURES = 100  # each is tried
 MAKE_KEY = "openssl genpkey -algorithm ed25519 -out zoo.key; openssl pkey -in zoo.key -pubout -out zoo.pub"
 
 
-def open_key(path: Path, password: str = "") -> "Signer":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySigner:
+    """A private key, ready to sign.
+
+    Attributes:
+        key: its signer.
+        name: of the file that a signature is written to.
+    """
+
+    key: "Signer"
+    name: str = PROVENANCE_NAME
+
+    def sign(self, payload: bytes) -> bytes:
+        """An envelope around a statement: a line of JSON, the same each time."""
+        from securesystemslib.dsse import Envelope
+
+        envelope = Envelope(payload, PAYLOAD_TYPE, {})
+        envelope.sign(self.key)
+        return (json.dumps(envelope.to_dict(), sort_keys=True) + "\n").encode()
+
+    def verify(self, raw: bytes) -> dict[str, Any]:
+        """The statement in an envelope that this key has signed; errors as of `verify`."""
+        return verify(raw, self.key.public_key)
+
+
+def open_key(path: Path, password: str = "") -> KeySigner:
     """A private key, ready to sign.
 
     Args:
@@ -53,8 +82,7 @@ def open_key(path: Path, password: str = "") -> "Signer":
             hint=f"make one: {MAKE_KEY}",
             code="ZA004",
         )
-    signer: Signer = signing.CryptoSigner(key)
-    return signer
+    return KeySigner(key=signing.CryptoSigner(key))
 
 
 def open_public_key(path: Path) -> "Key":
@@ -82,15 +110,6 @@ def open_public_key(path: Path) -> "Key":
     return key
 
 
-def sign(payload: bytes, signer: "Signer") -> bytes:
-    """An envelope around a statement: a line of JSON."""
-    from securesystemslib.dsse import Envelope
-
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(signer)
-    return (json.dumps(envelope.to_dict(), sort_keys=True) + "\n").encode()
-
-
 def verify(raw: bytes, key: "Key") -> dict[str, Any]:
     """The statement in an envelope that a key has signed.
 
@@ -113,7 +132,7 @@ def verify(raw: bytes, key: "Key") -> dict[str, Any]:
             hint="ask the publisher for the public key; do not use the release until it verifies",
             code="ZA004",
         ) from None
-    return _statement(envelope)
+    return checked_statement(envelope.payload_type, envelope.payload)
 
 
 def _envelope(raw: bytes) -> "Envelope":
@@ -123,19 +142,29 @@ def _envelope(raw: bytes) -> "Envelope":
     try:
         if len(raw) > MAX_DOCUMENT_BYTES:
             raise ValueError("too large")
+        few_values(raw, MAX_SIGNATURES * 8)
         return Envelope.from_dict(json.loads(raw))
     except Exception:  # what the library raises on a damaged one is not documented, and may be anything
         raise SpecError("the signature file is no DSSE envelope", code="ZA004") from None
 
 
-def _statement(envelope: "Envelope") -> dict[str, Any]:
+def checked_statement(kind: str, payload: bytes) -> dict[str, Any]:
+    """The statement in an envelope whose signature has been verified.
+
+    Args:
+        kind: the type that the envelope says.
+        payload: what was signed.
+
+    Raises:
+        SpecError: ZA004, it is no statement of how something was made.
+    """
     try:
-        found = json.loads(envelope.payload)
+        found = json.loads(payload)
     except (ValueError, RecursionError):
         found = None
     match found:
-        case {"_type": kind, "predicateType": predicate, "subject": list()} if (
-            envelope.payload_type == PAYLOAD_TYPE and kind == STATEMENT_TYPE and predicate == PREDICATE_TYPE
+        case {"_type": of, "predicateType": predicate, "subject": list()} if (
+            kind == PAYLOAD_TYPE and of == STATEMENT_TYPE and predicate == PREDICATE_TYPE
         ):
             return dict(found)
     raise SpecError("what is signed is no statement of how something was made", code="ZA004")

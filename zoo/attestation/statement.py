@@ -16,8 +16,8 @@ from zoo.specs.lock import Lock
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-BUILD_TYPE = "https://pypi.org/project/alora-zoo/release/v1"
-BUILDER = "https://pypi.org/project/alora-zoo"
+BUILD_TYPE = "https://github.com/alora-zoo/alora-zoo/release/v1"
+BUILDER = "https://github.com/alora-zoo/alora-zoo"
 
 
 def signed_digests(folder: Path) -> dict[str, str]:
@@ -52,6 +52,18 @@ def statement(folder: Path, lock: Lock) -> dict[str, Any]:
             "runDetails": {"builder": {"id": BUILDER, "version": {"alora-zoo": lock.zoo_version}}},
         },
     }
+
+
+def subjects(statement: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of every file that a statement names, by path; what names none is left out."""
+    found = {}
+    for one in statement["subject"]:
+        match one:
+            case {"name": str(name), "digest": {"sha256": str(sha256)}}:
+                found[name] = sha256
+            case _:
+                pass  # what it names is then missing among the signed files
+    return found
 
 
 def dependencies(lock: Lock) -> list[dict[str, Any]]:

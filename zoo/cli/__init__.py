@@ -15,7 +15,9 @@ import typer
 from zoo import __version__
 from zoo.cli.bench import bench
 from zoo.cli.card import card
+from zoo.cli.ci import ci
 from zoo.cli.convert import convert
+from zoo.cli.cost import cost
 from zoo.cli.diff import diff
 from zoo.cli.engines import engines
 from zoo.cli.explain import explain
@@ -26,6 +28,7 @@ from zoo.cli.init import init
 from zoo.cli.inspect import inspect
 from zoo.cli.publish import publish
 from zoo.cli.run import run as run_intrinsic
+from zoo.cli.sample import sample
 from zoo.cli.schema import schema
 from zoo.cli.train import train
 from zoo.cli.validate import validate
@@ -44,12 +47,15 @@ COMMANDS = (
     publish,
     verify,
     gate,
+    sample,
+    ci,
     diff,
     init,
     flow,
     schema,
     run_intrinsic,
     bench,
+    cost,
 )
 
 app = typer.Typer(
@@ -108,7 +114,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 4
     except ZooError as error:
-        _say(str(error))
+        _say(error.message, code=error.code, hint=error.hint)
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted; nothing half-made was left behind")
@@ -116,7 +122,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except MemoryError:
-        _say("out of memory\n  → use a smaller base, --dtype bfloat16, or a machine with more memory")
+        _say("out of memory", hint="use a smaller base, --dtype bfloat16, or a machine with more memory")
         return 3
     except OSError as error:
         _say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
@@ -138,8 +144,14 @@ def _hush() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"transformers|peft|torch")
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"zoo: {text}\n")
+def _say(message: str, *, code: str = "", hint: str = "") -> None:
+    """Says what happened; quoting a stranger's file, it lets nothing in it act on a terminal or a log."""
+    from zoo.credentials import redacted
+    from zoo.render.text import printable
+
+    head = printable(redacted(f"{code}: {message}" if code else message))
+    tail = f"  → {printable(redacted(hint))}\n" if hint else ""
+    sys.stderr.write(f"zoo: {head}\n{tail}")
 
 
 def _defect(error: Exception) -> None:

@@ -17,7 +17,9 @@ ReportFile = Annotated[
 Write = Annotated[bool, typer.Option("--write", help="Write README.md into the folder instead of stdout.")]
 Check = Annotated[bool, typer.Option("--check", help="Only say whether README.md is what follows; exit 1.")]
 Library = Annotated[bool, typer.Option("--library", help="PATH is a library: a page with all its adapters.")]
-Repo = Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="Where the card's snippet loads from.")]
+Repo = Annotated[
+    str, typer.Option("--repo", metavar="ORG/NAME[/FOLDER]", help="Where the card's snippet loads from.")
+]
 Folder = Annotated[
     Path, typer.Argument(metavar="PATH", help="A release, or with --library a folder of some.")
 ]

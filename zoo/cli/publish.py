@@ -1,35 +1,29 @@
 """`zoo publish`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from zoo.cli import publish_options as to
 from zoo.cli.options import Adapter, AsJson, Base, Device, DryRun, Quiet
 
 if TYPE_CHECKING:
     from zoo.publishing.plan import ReleasePlan
 
-Repo = Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="Repository on the Hub.")]
-To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A local folder instead of the Hub.")]
-Reviewed = Annotated[
-    bool, typer.Option("--pr", help="Through a pull request: gated from a clean download, then merged.")
-]
-SignKey = Annotated[
-    Path | None,
-    typer.Option("--sign-key", metavar="PEM", help="Sign with this Ed25519 key; password: ZOO_KEY_PASSWORD."),
-]
-Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
-
 
 def publish(
     path: Adapter,
-    repo: Repo = "",
-    to: To = None,
+    repo: to.Repo = "",
+    folder: to.To = None,
     dry_run: DryRun = False,
-    private: Private = False,
-    pr: Reviewed = False,
-    sign_key: SignKey = None,
+    private: to.Private = False,
+    gated: to.Gated = "",
+    collection: to.Collection = "",
+    supersedes: to.Supersedes = "",
+    pr: to.Reviewed = False,
+    sign_key: to.SignKey = None,
+    sigstore: to.Sigstore = False,
+    trust_config: to.TrustConfig = None,
     base: Base = "",
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -46,22 +40,26 @@ def publish(
     import json
     import os
 
-    from zoo.attestation.envelope import open_key
+    from zoo.attestation.signing import open_signer
     from zoo.cli.progress import shown
+    from zoo.release import Presentation
     from zoo.release import publish as publish_release
 
     def say(plan: "ReleasePlan") -> None:
         if not as_json:
             typer.echo("\n".join(plan.lines()), err=not dry_run)
 
-    signer = open_key(sign_key, os.environ.get("ZOO_KEY_PASSWORD", "")) if sign_key else None
+    password = os.environ.get("ZOO_KEY_PASSWORD", "")
+    signer = open_signer(sign_key, password=password, keyless=sigstore, trust=trust_config)
     with shown(quiet=quiet) as progress:
         published = publish_release(
             path,
             repo=repo,
-            to=to,
+            to=folder,
             dry_run=dry_run,
-            private=private,
+            presentation=Presentation(
+                private=private, gated=gated, collection=collection, supersedes=supersedes
+            ),
             reviewed=pr,
             base=base,
             device=device,

@@ -2,34 +2,12 @@
 
 from pathlib import Path
 
-from zoo.adapter import (
-    BOM_NAME,
-    CARD_NAME,
-    IO_NAME,
-    LOCK_NAME,
-    NOTES_NAME,
-    PROVENANCE_NAME,
-    AdapterRepo,
-)
+from zoo.adapter import RELEASED, AdapterRepo
 from zoo.errors import NotFoundError, UsageError
 from zoo.hub.address import Address
 from zoo.hub.client import no_bars, open_api
 from zoo.hub.errors import translated
 from zoo.layouts import CONFIG_NAME, placements
-
-# All that a release has (design: the files of a release) and nothing else: no optimiser states, no pickles.
-FILES = (
-    CONFIG_NAME,
-    "adapter_model.safetensors",
-    "conformance.safetensors",
-    "zoo.yaml",
-    CARD_NAME,
-    IO_NAME,
-    LOCK_NAME,
-    NOTES_NAME,
-    BOM_NAME,
-    PROVENANCE_NAME,
-)
 
 
 def open_adapter(source: str | Path) -> AdapterRepo:
@@ -39,7 +17,7 @@ def open_adapter(source: str | Path) -> AdapterRepo:
     downloaded before is taken from it.
 
     Args:
-        source: a path that exists, else `org/name[/folder][@revision]`.
+        source: a path, or `org/name[/folder][@revision]`; see `Address.of_source`.
 
     Raises:
         NotFoundError: there is no such folder, repository or revision, or no adapter in it.
@@ -47,7 +25,7 @@ def open_adapter(source: str | Path) -> AdapterRepo:
         HubError: ZH007 no access, ZH008 no answer.
     """
     text = str(source)
-    address = None if Path(text).exists() or text.startswith((".", "~", "/")) else Address.parse(text)
+    address = Address.of_source(text)
     if address is None:
         return AdapterRepo.open(Path(text))
     with translated(f"download {address}"), no_bars():
@@ -58,9 +36,16 @@ def open_adapter(source: str | Path) -> AdapterRepo:
         root = Path(api.snapshot_download(address.repo, revision=commit, allow_patterns=configs))
         folder = _only(root / address.folder, root, address)
         place = folder.relative_to(root).as_posix()
-        names = [name if place == "." else f"{place}/{name}" for name in FILES]
+        names = [name if place == "." else f"{place}/{name}" for name in RELEASED]
         root = Path(api.snapshot_download(address.repo, revision=commit, allow_patterns=names))
     return AdapterRepo.open(root / place, commit=commit)
+
+
+def ambiguity(source: str | Path) -> str:
+    """Which of two adapters a source names, in words; empty where it can mean one alone."""
+    if Address.of_source(str(source)) is None or not Path(source).exists():
+        return ""
+    return f"{source} is taken from the Hub; ./{source} is the folder of that name here"
 
 
 def _only(folder: Path, root: Path, address: Address) -> Path:

@@ -9,6 +9,7 @@ from zoo.hub.errors import translated
 BASE_FILES = (
     "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
     "vocab*", "merges.txt", "*.jinja", "model*.safetensors", "model.safetensors.index.json",
+    "README.md",  # states the licence
 )  # fmt: skip
 
 

@@ -72,6 +72,12 @@ def _from_status(doing: str, error: Any) -> ZooError:
     status: int = error.response.status_code
     said = _server_said(error)
     reason = f": {said}" if said else ""
+    if status in (402, 413, 507) or (status == 403 and "storage" in said.lower()):
+        return HubError(
+            f"cannot {doing}: the Hub has no room for it (HTTP {status}){reason}",
+            hint="free or ask for storage there, then run the same command again",
+            code="ZH016",
+        )
     if status in (401, 403):
         return HubError(f"cannot {doing}: no access (HTTP {status}){reason}", hint=LOGIN, code="ZH007")
     if status == 404:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import HubError, NotFoundError, RefusedError
+from zoo.hub.address import Address
 from zoo.hub.client import no_bars, open_api
 from zoo.hub.errors import UnavailableError, translated
 from zoo.hub.writing import operations
@@ -30,15 +31,15 @@ class PullRequest:
 
 
 def propose(
-    repo: str, folder: Path, *, add: Iterable[str], delete: Iterable[str], message: str, parent: str
+    target: Address, folder: Path, *, add: Iterable[str], delete: Iterable[str], message: str, parent: str
 ) -> PullRequest:
     """Opens a pull request with one commit; arguments as of `zoo.hub.commit`.
 
     Args:
-        repo: `org/name`.
+        target: the repository, and the folder in it where the files belong.
         folder: where the files to add are.
-        add: their paths, in the folder and in the repository.
-        delete: paths in the repository.
+        add: their paths, in both folders.
+        delete: paths in the target's folder.
         message: its title.
         parent: the commit that it is based on.
 
@@ -46,10 +47,10 @@ def propose(
         HubError: ZH007 no access, ZH008 no answer: it may have been opened.
         RefusedError: ZH005, the Hub rejects the card.
     """
-    with translated(f"open a pull request at {repo}"), no_bars():
+    with translated(f"open a pull request at {target.repo}"), no_bars():
         made = open_api().create_commit(
-            repo,
-            operations(folder, add, delete),
+            target.repo,
+            operations(target, folder, add, delete),
             commit_message=message,
             parent_commit=parent,
             create_pr=True,
@@ -111,6 +112,16 @@ def comment(repo: str, number: int, text: str) -> None:
         open_api().comment_discussion(repo, number, comment=cut)
 
 
+def close(repo: str, number: int, why: str) -> None:
+    """Closes a pull request with a word about it.
+
+    Raises:
+        HubError: ZH007 no access, ZH008 no answer: it may have been closed.
+    """
+    with translated(f"close {repo}#{number}"):
+        open_api().change_discussion_status(repo, number, "closed", comment=why)
+
+
 def merge(repo: str, number: int) -> str:
     """Merges a pull request into `main`; one that was merged meanwhile is fine.
 
@@ -121,6 +132,8 @@ def merge(repo: str, number: int) -> str:
         RefusedError: ZH003, `main` moved and conflicts with it; ZH012, it was closed.
         HubError: ZH007 no access, ZH008 no answer: it may have been merged.
     """
+    from huggingface_hub.errors import HfHubHTTPError
+
     with translated(f"merge {repo}#{number}"):
         api = open_api()
         state = api.get_discussion_details(repo, number)
@@ -137,8 +150,14 @@ def merge(repo: str, number: int) -> str:
                 code="ZH003",
             )
         if state.status != "merged":
-            api.merge_pull_request(repo, number)
-            state = api.get_discussion_details(repo, number)
+            try:
+                api.merge_pull_request(repo, number)
+            except HfHubHTTPError:  # "not open": this very request may have come through twice
+                state = api.get_discussion_details(repo, number)
+                if state.status != "merged":
+                    raise
+            else:
+                state = api.get_discussion_details(repo, number)
     if not state.merge_commit_oid:
         raise HubError(f"{repo}#{number} is merged, and the Hub does not say as what", code="ZH008")
     return str(state.merge_commit_oid)

@@ -34,6 +34,7 @@ class Remote:
     Attributes:
         exists: whether there is one.
         private: whether only its members see it.
+        gated: `auto` or `manual` where people must ask for access; else empty.
         head: commit of `main`; empty when there is none.
         files: what that commit holds, by path.
         tags: commit by tag name.
@@ -41,6 +42,7 @@ class Remote:
 
     exists: bool = False
     private: bool = False
+    gated: str = ""
     head: str = ""
     files: Mapping[str, RemoteFile] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +79,14 @@ def read_remote(repo: str) -> Remote:
         entries = api.list_repo_tree(repo, recursive=True, revision=head)
         files = {entry.path: _remote_file(entry) for entry in entries if isinstance(entry, RepoFile)}
         tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo).tags}
-    return Remote(exists=True, private=bool(info.private), head=head, files=files, tags=tags)
+    return Remote(
+        exists=True,
+        private=bool(info.private),
+        gated=info.gated or "",
+        head=head,
+        files=files,
+        tags=tags,
+    )
 
 
 def read_file(repo: str, path: str, commit: str, into: Path) -> bytes | None:

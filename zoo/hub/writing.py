@@ -6,8 +6,9 @@ several commits.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from zoo.hub.address import Address
 from zoo.hub.client import no_bars, open_api
 from zoo.hub.errors import card_refused, translated
 
@@ -38,16 +39,26 @@ def create_repository(repo: str, *, private: bool) -> None:
         open_api().create_repo(repo, private=True if private else None, exist_ok=True)
 
 
+def set_gated(repo: str, gated: Literal["auto", "manual"]) -> None:
+    """Makes people ask for access to a repository: granted to each (`auto`), or decided on (`manual`).
+
+    Raises:
+        HubError: ZH007 no access, ZH008 no answer.
+    """
+    with translated(f"gate {repo}"):
+        open_api().update_repo_settings(repo, gated=gated)
+
+
 def commit(
-    repo: str, folder: Path, *, add: Iterable[str], delete: Iterable[str], message: str, parent: str
+    target: Address, folder: Path, *, add: Iterable[str], delete: Iterable[str], message: str, parent: str
 ) -> str:
     """Commits changes onto `main`, all in one commit or none.
 
     Args:
-        repo: `org/name`.
+        target: the repository, and the folder in it where the files belong.
         folder: where the files to add are.
-        add: their paths, in the folder and in the repository.
-        delete: paths in the repository.
+        add: their paths, in both folders.
+        delete: paths in the target's folder.
         message: the commit's first line.
         parent: the commit that `main` must still be at.
 
@@ -58,19 +69,22 @@ def commit(
         HubError: ZH003 `main` moved meanwhile, ZH007 no access, ZH008 no answer: the commit may have arrived.
         RefusedError: ZH005, the Hub rejects the card.
     """
-    with translated(f"commit to {repo}"), no_bars():
+    with translated(f"commit to {target.repo}"), no_bars():
         made = open_api().create_commit(
-            repo, operations(folder, add, delete), commit_message=message, parent_commit=parent
+            target.repo,
+            operations(target, folder, add, delete),
+            commit_message=message,
+            parent_commit=parent,
         )
     return str(made.oid)
 
 
-def operations(folder: Path, add: Iterable[str], delete: Iterable[str]) -> list[Any]:
+def operations(target: Address, folder: Path, add: Iterable[str], delete: Iterable[str]) -> list[Any]:
     """What the client wants to know of a commit; arguments as of `commit`."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    added: list[Any] = [CommitOperationAdd(path, str(folder / path)) for path in sorted(add)]
-    return added + [CommitOperationDelete(path) for path in sorted(delete)]
+    added: list[Any] = [CommitOperationAdd(target.within(path), str(folder / path)) for path in sorted(add)]
+    return added + [CommitOperationDelete(target.within(path)) for path in sorted(delete)]
 
 
 def create_tag(repo: str, tag: str, commit: str) -> None:

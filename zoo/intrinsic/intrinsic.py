@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.adapter import AdapterRepo
 from zoo.errors import ContractError, UsageError
-from zoo.hub.adapter import open_adapter
+from zoo.hub.adapter import ambiguity, open_adapter
 from zoo.intrinsic.answer import Answer
 from zoo.intrinsic.placement import invocation_of
 from zoo.intrinsic.request import (
@@ -102,7 +102,9 @@ class Intrinsic:
             shared = open_base(find_base(repo, base), device=device, dtype=dtype)
         elif not base:
             _check_base(repo, shared.base)
-        return cls(repo, shared, free_blanks=free_blanks)
+        loaded = cls(repo, shared, free_blanks=free_blanks)
+        loaded.notes = tuple(remark for remark in (ambiguity(path), *loaded.notes) if remark)
+        return loaded
 
     @property
     def name(self) -> str:
@@ -183,7 +185,7 @@ class Intrinsic:
         Raises:
             ContractError: ZO100 to ZO133, the request or the reply breaks the contract; ZO151 or ZO152, the
                 conversation is empty or holds the invocation; ZO154 or ZO156, it is too long, or the reply;
-                ZO158, the base takes no documents.
+                ZO158 or ZO159, the base takes no documents, or no tool calls.
             RefusedError: ZT001 or ZI004, the prompt cannot be rendered with the invocation in its place.
         """
         clock = self.speaker.clock()
@@ -210,7 +212,7 @@ class Intrinsic:
             raise UsageError(f"{self.name} has no io.yaml, and so takes no arguments", hint="leave --arg out")
         prompter = self.speaker.prompter
         sent = rewritten(self.spec, request, arguments, prompter, self.invocation)
-        messages, documents = read_request(sent)
+        messages, documents = read_request(sent, rewritten=True)
         asked = Asked(messages=messages, documents=documents, tools=sent.get("tools"))
         return sent, place([asked], prompter, self.invocation)[0]
 
@@ -241,14 +243,14 @@ def find_base(repo: AdapterRepo, wanted: str = "") -> BaseModel:
         BaseMissingError: it cannot be had here.
         UsageError: the adapter names none.
     """
-    from zoo.models import resolve, resolve_reference
+    from zoo.models import resolve, resolve_named, resolve_reference
 
     if wanted:
         return resolve(wanted)
     if repo.release is not None:
         return resolve_reference(repo.release.base)
     if named := repo.config.base_model_name_or_path:
-        return resolve(named)
+        return resolve_named(named)
     raise UsageError(f"{repo.name} does not say its base model", hint="give --base")
 
 

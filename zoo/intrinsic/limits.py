@@ -26,6 +26,21 @@ _UNHEEDED: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "repetition_penalty": (1,),
 }
+# what a contract may ask for, and whoever asks it cannot
+_CONTRACTS: Mapping[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "structured_outputs": ({},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "stream": (False,),
+    "stream_options": ({},),
+}
+_INSTEAD = {
+    "response_format": ": the form of a reply is said in io.yaml",
+    "stream": ": zoo run --stream shows a reply as it is decoded",
+}
 _OF_SAMPLING = ("top_p", "top_k", "min_p")  # mean nothing where the likeliest token is taken
 
 
@@ -45,10 +60,14 @@ def end_ids(prompter: Prompter) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*prompter.end_ids, *named]))
 
 
-def check(request: Mapping[str, Any]) -> None:
+def check(request: Mapping[str, Any], *, rewritten: bool = False) -> None:
     """Refuses numbers out of bounds, and ways of decoding that there are not.
 
     Of a caller's request too, before a contract's own parameters take the place of his.
+
+    Args:
+        request: the caller's, or what a contract made of it.
+        rewritten: whether it is the latter, which may say what form a reply has.
 
     Raises:
         ContractError: ZO157, at the key.
@@ -60,7 +79,7 @@ def check(request: Mapping[str, Any]) -> None:
     seed(request)
     extra = request.get("extra_body")
     for where, part in (((), request), (("extra_body",), extra if isinstance(extra, Mapping) else {})):
-        for key, neutral in _UNHEEDED.items():
+        for key, neutral in (_UNHEEDED if rewritten else {**_UNHEEDED, **_CONTRACTS}).items():
             value = part.get(key)
             harmless = greedy and key in _OF_SAMPLING and _is_number(value)
             if value is not None and value not in neutral and not harmless:
@@ -68,7 +87,7 @@ def check(request: Mapping[str, Any]) -> None:
                     f"{key} is {str(value)[:40]!r}, which decoding here would not obey",
                     path=(*where, key),
                     code="ZO157",
-                    hint=f"leave {key} out",
+                    hint=f"leave {key} out{_INSTEAD.get(key, '')}",
                 )
 
 

@@ -86,8 +86,14 @@ def _wrong(message: str, value: object, path: tuple[str | int, ...]) -> Contract
     )
 
 
-def read_request(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def read_request(
+    request: Mapping[str, Any], *, rewritten: bool = False
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The messages and documents of a request, checked.
+
+    Args:
+        request: the caller's, or what a contract made of it.
+        rewritten: whether it is the latter.
 
     Raises:
         ContractError: ZO100, it is no request, or has documents where nobody reads them; ZO151, its
@@ -105,7 +111,7 @@ def read_request(request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list
                 code="ZO100",
                 hint=f"write {EXAMPLE}",
             )
-    limits.check(request)
+    limits.check(request, rewritten=rewritten)
     if not messages:
         raise ContractError(
             "request.messages is empty", path=("messages",), code="ZO151", hint=f"write {EXAMPLE}"

@@ -79,7 +79,7 @@ def place(asked: Sequence[Asked], prompter: Prompter, invocation: Invocation) ->
 
     Raises:
         RefusedError: ZT001, the template refuses one; ZI004, the invocation does not come out in its place.
-        ContractError: ZO158, see `rendered`.
+        ContractError: ZO158 or ZO159, see `rendered`.
     """
     after = invocation.position is Position.AFTER_PROMPT
     texts = rendered(asked, prompter, generation_prompt=not after)
@@ -101,10 +101,25 @@ def place(asked: Sequence[Asked], prompter: Prompter, invocation: Invocation) ->
 def rendered(asked: Sequence[Asked], prompter: Prompter, *, generation_prompt: bool) -> list[str]:
     """The texts of conversations under the base's chat template.
 
+    A turn that only calls tools is rendered with an empty text, as servers do: few templates look for null.
+
     Raises:
         RefusedError: ZT001, the template refuses one.
-        ContractError: ZO158, there are documents, and the template has no place for them.
+        ContractError: ZO158, there are documents, and the template has no place for them; ZO159, likewise
+            tool calls.
+
+    Source: vLLM, entrypoints/chat_utils.py (`_parse_chat_message_content`).
     """
+    if (
+        any(message.get("tool_calls") for one in asked for message in one.messages)
+        and "tool_calls" not in prompter.template
+    ):
+        raise ContractError(
+            f"the chat template of {prompter.base.id} has no place for tool calls",
+            path=("messages",),
+            code="ZO159",
+            hint="say in a message's content what was called and what came of it",
+        )
     if any(one.documents for one in asked) and not takes_documents(prompter):
         raise ContractError(
             f"the chat template of {prompter.base.id} has no place for documents",
@@ -114,7 +129,10 @@ def rendered(asked: Sequence[Asked], prompter: Prompter, *, generation_prompt: b
         )
     variables = [
         prompter.variables(
-            one.messages, generation_prompt=generation_prompt, tools=one.tools, documents=one.documents
+            [{**message, "content": message.get("content") or ""} for message in one.messages],
+            generation_prompt=generation_prompt,
+            tools=one.tools,
+            documents=one.documents,
         )
         for one in asked
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoo.adapter import LOCK_NAME
 from zoo.errors import RefusedError
 from zoo.hub import Remote, RemoteFile
+from zoo.layouts import CONFIG_NAME
 from zoo.provenance import sha256_file
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ReleasePlan:
     """Everything that one publication does.
 
     Attributes:
-        target: `org/name` or a folder's path.
+        target: `org/name[/folder]` or a folder's path.
         version: the release's.
         tag: the name that the commit gets; empty for a folder.
         parent: the commit that it goes on top of; empty when there is none.
@@ -52,6 +53,7 @@ class ReleasePlan:
         new_repository: whether the repository is made first.
         published: the tag is there and names this very release: nothing is written.
         compared: its contract beside the one published before; None when it is published already.
+        also: what is done beside the files, a line each.
     """
 
     target: str
@@ -65,6 +67,7 @@ class ReleasePlan:
     new_repository: bool = False
     published: bool = False
     compared: "Compared | None" = None
+    also: tuple[str, ...] = ()
 
     def paths(self, *actions: Action) -> list[str]:
         """The paths to which one of `actions` happens."""
@@ -95,7 +98,7 @@ class ReleasePlan:
             f"  evidence   sha256 {self.evidence_sha256}",
         ]
         contract = self.compared.lines() if self.compared else []
-        return [head, *files, *tag, *state, *digests, *contract]
+        return [head, *files, *tag, *state, *digests, *contract, *(f"  {line}" for line in self.also)]
 
     def document(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -110,6 +113,7 @@ class ReleasePlan:
             "payload_sha256": self.payload_sha256,
             "evidence_sha256": self.evidence_sha256,
             "contract": self.compared.document() if self.compared else None,
+            "also": list(self.also),
             "files": [
                 {"path": c.path, "action": c.action, "bytes": c.size_bytes, "sha256": c.sha256 or None}
                 for c in self.changes
@@ -160,18 +164,20 @@ def plan_release(
     *,
     published: bool = False,
     compared: "Compared | None" = None,
+    also: tuple[str, ...] = (),
 ) -> ReleasePlan:
     """What publishing a staged release would do to a target; reads only.
 
     Args:
         staged: the release.
-        target: `org/name`, or a folder's path.
+        target: `org/name[/folder]`, or a folder's path.
         remote: the target's state: a repository's, or a folder's files without a head.
         published: the tag is there and names this release.
         compared: its contract beside the one published before.
+        also: what is done beside the files, a line each.
 
     Raises:
-        RefusedError: ZH010, the target holds files that no release put there.
+        RefusedError: ZH010, the target holds files that no release put there, or other releases.
     """
     changes = compare(staged.folder, remote.files)
     if published:  # nothing is written, so a card that was edited since stays as it is
@@ -181,17 +187,19 @@ def plan_release(
         version=staged.spec.version,
         tag=staged.tag if staged.hub_id else "",
         parent=remote.head,
-        message=f"Release {staged.spec.name} {staged.spec.version}",
+        message=f"Release {staged.place or staged.spec.name} {staged.spec.version}",
         changes=changes,
         evidence_sha256=staged.evidence_sha256,
         payload_sha256=staged.payload_sha256,
         new_repository=bool(staged.hub_id) and not remote.exists,
         published=published,
         compared=compared,
+        also=also,
     )
     doomed = plan.paths("delete")
-    if doomed and LOCK_NAME not in remote.files:
-        raise foreign_files(target, doomed)
+    others = [path for path in doomed if path.endswith((f"/{LOCK_NAME}", f"/{CONFIG_NAME}"))]
+    if others or (doomed and LOCK_NAME not in remote.files):
+        raise foreign_files(target, others or doomed)
     return plan
 
 

@@ -16,6 +16,7 @@ from zoo.contracts.source import fetch_contract
 from zoo.contracts.version import Version, demanded, honours
 from zoo.errors import NotFoundError, RefusedError, SpecError, UsageError
 from zoo.hub import Remote
+from zoo.hub.address import Address
 from zoo.specs.document import read_yaml
 from zoo.specs.release import ReleaseSpec
 
@@ -44,37 +45,36 @@ class Compared:
         return {"note": self.note, "comparison": self.comparison.document() if self.comparison else None}
 
 
-def foresee(source: Path, scratch: Path, *, repo: str, target: Path | None) -> None:
+def foresee(source: Path, scratch: Path, *, place: Address | None, target: Path | None) -> None:
     """Says before minutes of checking what would be refused after them.
 
     Args:
         source: the release as its author has it.
         scratch: an empty or missing folder for downloads.
-        repo: `org/name`, or empty.
+        place: on the Hub, or None.
         target: a local folder, or None.
 
     Raises:
         RefusedError: see `compare_with_hub`.
-        UsageError: `repo` is not `org/name`.
         HubError: ZH007 no access, ZH008 no answer.
     """
-    remote = hub.read_remote(repo) if repo else Remote()  # a wrong name or a missing login
+    remote = hub.read_remote(place.repo) if place else Remote()  # a missing login
     release = source / RELEASE_NAME
     if not release.is_file():
         return  # a library folder, or no release: what follows looks closer
     version = read_yaml(release, ReleaseSpec, code="ZM001").version
-    if repo and f"v{version}" not in remote.tags:
-        compare_with_hub(source, repo, remote, scratch)
+    if place is not None and place.tag(version) not in remote.tags:
+        compare_with_hub(source, place, remote, scratch)
     elif target is not None and release_version(target) != version:
         compare_with_folder(source, target)
 
 
-def compare_with_hub(stage: Path, repo: str, remote: Remote, scratch: Path) -> Compared:
+def compare_with_hub(stage: Path, place: Address, remote: Remote, scratch: Path) -> Compared:
     """Compares a staged release with what a repository's users have.
 
     Args:
         stage: the release.
-        repo: `org/name`.
+        place: where it is to be published.
         remote: its state.
         scratch: an empty or missing folder for downloads.
 
@@ -84,12 +84,12 @@ def compare_with_hub(stage: Path, repo: str, remote: Remote, scratch: Path) -> C
         HubError: ZH007 no access, ZH008 no answer.
     """
     new = read_contract(stage, where="this release")
-    label, commit = previous_revision(remote, new.version)
+    label, commit = previous_revision(place, remote, new.version)
     if not commit:
-        return Compared(note=f"nothing to compare with: {repo} holds no release")
-    where = f"{repo}@{label} ({commit[:12]})"
+        return Compared(note=f"nothing to compare with: {place} holds no release")
+    where = f"{place}@{label} ({commit[:12]})"
     scratch.mkdir(parents=True, exist_ok=True)
-    found = fetch_contract(repo, commit, scratch)
+    found = fetch_contract(place.repo, commit, scratch, folder=place.folder)
     if found is None:
         return Compared(note=f"nothing to compare with: {where} holds no release")
     return _compared(found, new, where)
@@ -107,10 +107,11 @@ def compare_with_folder(stage: Path, target: Path) -> Compared:
     return _compared(target, new, str(target))
 
 
-def previous_revision(remote: Remote, version: str) -> tuple[str, str]:
+def previous_revision(place: Address, remote: Remote, version: str) -> tuple[str, str]:
     """Which published revision a new version follows.
 
     Args:
+        place: where in the repository.
         remote: a repository's state.
         version: the new one.
 
@@ -122,7 +123,7 @@ def previous_revision(remote: Remote, version: str) -> tuple[str, str]:
     earlier = [
         (known.order, tag)
         for tag in remote.tags
-        if tag.startswith("v") and (known := Version.parse(tag[1:])) and new and known.order < new.order
+        if (known := Version.parse(place.version(tag))) and new and known.order < new.order
     ]
     if earlier:
         tag = max(earlier)[1]

@@ -25,6 +25,7 @@ class Published:
         commit: the commit with the release; empty for a folder or a dry run.
         tag: the tag that names it; empty for a folder or a dry run.
         verified: sha256 by path of what was read back from the target and found equal.
+        also: what else holds by now, a line each: its collection, what it supersedes.
     """
 
     outcome: Outcome
@@ -33,6 +34,7 @@ class Published:
     commit: str = ""
     tag: str = ""
     verified: Mapping[str, str]
+    also: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The result for people, a line each."""
@@ -47,7 +49,8 @@ class Published:
         if self.commit:
             lines.append(f"  commit     {self.commit}")
             lines.append(f"  tag        {self.tag}")
-        return [*lines, f"  verified   {len(self.verified)} files read back, every sha256 equal"]
+        lines.append(f"  verified   {len(self.verified)} files read back, every sha256 equal")
+        return [*lines, *(f"  {line}" for line in self.also)]
 
     def document(self) -> dict[str, Any]:
         """The result as plain data."""
@@ -57,6 +60,7 @@ class Published:
             "commit": self.commit or None,
             "tag": self.tag or None,
             "verified": dict(sorted(self.verified.items())),
+            "also": list(self.also),
             "plan": self.plan.document(),
         }
 

@@ -4,12 +4,12 @@ The gate runs on a clean download of `refs/pr/N`, not on the stage: what is merg
 it had gone through the Hub. Its report becomes a comment, whatever it says.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zoo import hub
 from zoo.errors import DefectError, RefusedError, UndecidedError, ZooError
-from zoo.hub import pull_request
+from zoo.hub import Remote, pull_request
 from zoo.hub.pull_request import PullRequest
 from zoo.publishing.plan import ReleasePlan
 from zoo.publishing.repository import HubPublication
@@ -28,8 +28,8 @@ class ReviewedPublication(HubPublication):
         self.base = base
         self.device = device
 
-    def land(self, plan: ReleasePlan, parent: str) -> str:
-        """Proposes the release, or finds it proposed, gates it, and merges it.
+    def land(self, plan: ReleasePlan, opened: Remote) -> str:
+        """Proposes the release, or finds it proposed, gates it, and merges it; arguments as of the other.
 
         Raises:
             RefusedError: ZH003 `main` moved and conflicts; ZH012 the gate says no, or another content is
@@ -39,16 +39,17 @@ class ReviewedPublication(HubPublication):
                 names it then.
         """
         proposal = self._proposed(plan) or pull_request.propose(
-            self.repo,
+            self.target,
             self.staged.folder,
             add=plan.paths("add", "change"),
             delete=plan.paths("delete"),
             message=plan.message,
-            parent=parent,
+            parent=opened.head,
         )
+        self.state = f"{proposal.url} is open, and main is as it was"
         self.step(1, f"gating {proposal.url}")
         commit = pull_request.head(self.repo, proposal)
-        folder = hub.download(self.repo, commit, self.fresh_folder())
+        folder = self.fetch(commit)
         read_back(self.staged.folder, folder, f"{self.repo}#{proposal.number}")
         report = self._gated(folder, proposal)
         pull_request.comment(self.repo, proposal.number, render_markdown(report))
@@ -60,10 +61,14 @@ class ReviewedPublication(HubPublication):
                 hint="see who pushed to it, and run the same command again",
                 code="ZH012",
             )
+        self.state = f"{proposal.url} may be merged, and no tag names it yet"
         merged = pull_request.merge(self.repo, proposal.number)
         # Nothing pins a merge to a commit, and main may have moved without a conflict: look, then tag.
-        found = hub.download(self.repo, merged, self.fresh_folder())
-        read_back(self.staged.folder, found, f"{self.repo} at the merge commit {merged[:12]}")
+        found = self.fetch(merged)
+        read_back(self.staged.folder, found, f"{self.target} at the merge commit {merged[:12]}")
+        with suppress(ZooError):  # tidiness, and nothing that a release waits for
+            for twin in self._ours(plan):
+                pull_request.close(self.repo, twin.number, f"The same as #{proposal.number}: merged.")
         return merged
 
     def _proposed(self, plan: ReleasePlan) -> PullRequest | None:
@@ -71,12 +76,8 @@ class ReviewedPublication(HubPublication):
 
         Anybody may open one of that title: of a stranger's nothing is taken over, and nothing merged.
         """
-        found = pull_request.proposed(self.repo, plan.message)
-        ours = pull_request.account() if found else ""
-        for one in found:
-            if not ours or one.author != ours:
-                continue
-            if self.adopt_from(hub.Remote(exists=True), one.revision):
+        for one in self._ours(plan):
+            if self.adopt_from(Remote(exists=True), one.revision):
                 return one
             raise RefusedError(
                 f"{one.url} proposes version {plan.version} with other content",
@@ -84,6 +85,12 @@ class ReviewedPublication(HubPublication):
                 code="ZH012",
             )
         return None
+
+    def _ours(self, plan: ReleasePlan) -> list[PullRequest]:
+        """Open pull requests with this title of the account that publishes."""
+        found = pull_request.proposed(self.repo, plan.message)
+        ours = pull_request.account() if found else ""
+        return [one for one in found if ours and one.author == ours]
 
     def _gated(self, folder: Path, proposal: PullRequest) -> Report:
         report = validate(folder, base=self.base, device=self.device, progress=self.progress)

@@ -7,34 +7,41 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from zoo.adapter import CARD_NAME, LOCK_NAME, MADE, PROVENANCE_NAME, RELEASE_NAME, AdapterRepo
-from zoo.attestation.bom import write_bill
-from zoo.attestation.envelope import sign
-from zoo.attestation.statement import dump_statement, statement
+from zoo.adapter import (
+    BOM_NAME,
+    CARD_NAME,
+    LOCK_NAME,
+    MADE,
+    RELEASE_NAME,
+    SIGNATURES,
+    VECTORS_NAME,
+    AdapterRepo,
+)
+from zoo.attestation.bom import billed_files, payload_and_lock, write_bill
+from zoo.attestation.signing import Signing
+from zoo.attestation.statement import dump_statement, signed_digests, statement, subjects
 from zoo.cards.card import recorded_report, render_card
 from zoo.errors import DefectError, NotFoundError, RefusedError, SpecError, UndecidedError, ZooError
+from zoo.hub.address import Address, tag_of
 from zoo.progress import Progress, silent
-from zoo.provenance import OUTSIDE_PAYLOAD, folder_digest, payload_digests, sha256_bytes
+from zoo.provenance import MAX_FILE_BYTES, OUTSIDE_PAYLOAD, folder_digest, payload_digests, sha256_bytes
 from zoo.publishing.example import worked_example
-from zoo.render.json import from_document, to_document
+from zoo.publishing.identity import by_another_zoo, same_release
+from zoo.render.json import to_document
 from zoo.report import Crashed, Flagged, Report, Severity, Skipped
 from zoo.specs.document import MAX_DOCUMENT_BYTES, check
 from zoo.specs.lock import Lock, dump_lock
 from zoo.specs.release import ReleaseSpec
 from zoo.staging import remove_leftovers
-from zoo.validators.conformance.shipped_file import VECTORS_NAME, parse, same_numbers
+from zoo.validators.conformance.shipped_file import parse, same_numbers
 from zoo.validators.folder import entries
 from zoo.validators.record import write_vectors
 from zoo.validators.validate import Settings, Validation
-
-if TYPE_CHECKING:
-    from securesystemslib.signer._signer import Signer
 
 ReadPublished = Callable[[str], bytes | None]  # a published file by its path; None where there is none
 
@@ -45,7 +52,7 @@ class StagedRelease:
 
     Attributes:
         folder: holds exactly the files to publish.
-        hub_id: `org/name` that its card speaks of; empty for a local folder.
+        hub_id: `org/name[/folder]` that its card speaks of; empty for a local folder.
         spec: its `zoo.yaml`.
         lock: its `zoo.lock.json`, evidence included.
         signer: whose signature it carries; None is nobody's.
@@ -55,12 +62,17 @@ class StagedRelease:
     hub_id: str
     spec: ReleaseSpec
     lock: Lock
-    signer: "Signer | None" = None
+    signer: Signing | None = None
+
+    @property
+    def place(self) -> str:
+        """The folder in the repository; empty for its top and for a local folder."""
+        return Address.target(self.hub_id).folder if self.hub_id else ""
 
     @property
     def tag(self) -> str:
         """The tag of its version."""
-        return f"v{self.spec.version}"
+        return tag_of(self.hub_id, self.spec.version)
 
     @property
     def payload_sha256(self) -> str:
@@ -73,16 +85,13 @@ class StagedRelease:
         return sha256_bytes(json.dumps(self.lock.evidence, sort_keys=True, ensure_ascii=False).encode())
 
     def same_release(self, other: Lock) -> bool:
-        """Whether another lock is of this very release: all the same but for numbers measured anew.
-
-        Two runs of the checks on the same files differ in the last digits and in time, and so do two
-        measurements of the vectors. A publication that is taken up again must not demand equal bytes; the
-        same verdict on every check, and vectors on both sides or on none, it does demand.
-        """
-        return _identity(self.lock) == _identity(other)
+        """Whether another lock is of this very release; see `zoo.publishing.identity`."""
+        return same_release(self.lock, other)
 
     def adopt(self, lock: Lock, read: ReadPublished) -> "StagedRelease":
         """Takes over the evidence and the vectors under which this very release is published already.
+
+        What another zoo wrote, perhaps otherwise, is taken over as it stands, if it names these files.
 
         Args:
             lock: the published one.
@@ -104,22 +113,43 @@ class StagedRelease:
                     hint="a published version does not change: raise `version` in zoo.yaml",
                 )
             (self.folder / VECTORS_NAME).write_bytes(content)
-        adopted = finish(self.folder, lock, hub_id=self.hub_id, signer=self.signer)
-        self._adopt_signature(read(PROVENANCE_NAME))
-        return adopted
+        adopted = finish(self.folder, lock, hub_id=self.hub_id)
+        if by_another_zoo(self.lock, lock):
+            for name in (LOCK_NAME, BOM_NAME):
+                self._adopt_written(name, read(name))
+        self._adopt_signatures({name: read(name) for name in SIGNATURES})
+        return replace(adopted, signer=self.signer)
 
-    def _adopt_signature(self, published: bytes | None) -> None:
-        """A published version keeps its signature, or its lack of one; who signs now must be who signed."""
-        path = self.folder / PROVENANCE_NAME
-        if self.signer is None and published is not None:
+    def _adopt_written(self, name: str, published: bytes | None) -> None:
+        """Keeps a published file's own bytes; what is not of this release will be found different."""
+        path = self.folder / name
+        if published is not None and (
+            parse_lock(published) == parse_lock(path.read_bytes())
+            if name == LOCK_NAME
+            else billed_files(published) == payload_and_lock(self.folder)
+        ):
             path.write_bytes(published)
-        elif self.signer is not None and published != path.read_bytes():
-            whose = "without a signature" if published is None else "with another signature"
+
+    def _adopt_signatures(self, published: Mapping[str, bytes | None]) -> None:
+        """A published version keeps its signatures, or its lack of any; who signs now must be who signed."""
+        for name, content in published.items():
+            (self.folder / name).unlink(missing_ok=True)  # of the signature over what was just measured
+            if content is not None:
+                (self.folder / name).write_bytes(content)
+        own = published[self.signer.name] if self.signer is not None else None
+        if self.signer is not None and (own is None or not self._signed(own, self.signer)):
+            whose = "without such a signature" if own is None else "with another signature"
             raise RefusedError(
                 f"version {self.spec.version} is published {whose}",
                 code="ZH002",
                 hint="a published version does not change: raise `version` in zoo.yaml",
             )
+
+    def _signed(self, published: bytes, signer: Signing) -> bool:
+        try:
+            return subjects(signer.verify(published)) == signed_digests(self.folder)
+        except (RefusedError, SpecError):
+            return False
 
     def _same_vectors(self, content: bytes) -> bool:
         try:
@@ -146,7 +176,7 @@ def stage_release(
     hub_id: str = "",
     base: str = "",
     device: str = "cpu",
-    signer: "Signer | None" = None,
+    signer: Signing | None = None,
     progress: Progress = silent,
 ) -> StagedRelease:
     """Copies a release folder, checks the copy, and completes it with evidence and card.
@@ -154,7 +184,7 @@ def stage_release(
     Args:
         source: a release folder, or a library folder with one; it is only read.
         stage: an empty folder.
-        hub_id: `org/name` for the card.
+        hub_id: `org/name[/folder]` for the card.
         base: see `zoo.validators.validate.validate`.
         device: torch device.
         signer: of `zoo.attestation.envelope`; None signs nothing.
@@ -193,20 +223,24 @@ def copy_payload(source: Path, stage: Path) -> None:
     """Copies a release's files: everything but the card, which is made anew.
 
     Raises:
-        RefusedError: ZH011, one is a symbolic link, which could publish any file of this machine; ZF004, too
-            many files.
+        RefusedError: ZH011, one is a symbolic link or has a second name, which could publish any file of this
+            machine; ZF004, too many files or too large ones.
     """
     for entry in entries(source):
-        if entry.kind != "file":
+        if entry.kind != "file" or entry.names > 1:
             raise RefusedError(
                 f"{entry.name} is a link or a special file", code="ZH011", hint="put the file itself there"
+            )
+        if entry.hollow or entry.size_bytes > MAX_FILE_BYTES:
+            raise RefusedError(
+                f"{entry.name} claims {entry.size_bytes:,} bytes", code="ZF004", hint="save the weights again"
             )
         if entry.name == LOCK_NAME or entry.name not in OUTSIDE_PAYLOAD:
             (stage / entry.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / entry.name, stage / entry.name)
 
 
-def finish(stage: Path, lock: Lock, *, hub_id: str, signer: "Signer | None" = None) -> StagedRelease:
+def finish(stage: Path, lock: Lock, *, hub_id: str, signer: Signing | None = None) -> StagedRelease:
     """Writes the lock with its evidence, and what follows from it: card, bill of materials, signature.
 
     Raises:
@@ -220,7 +254,7 @@ def finish(stage: Path, lock: Lock, *, hub_id: str, signer: "Signer | None" = No
         raise DefectError("the stage lost its zoo.yaml")
     write_bill(stage, lock, repo.release, hub_id=hub_id)
     if signer is not None:
-        (stage / PROVENANCE_NAME).write_bytes(sign(dump_statement(statement(stage, lock)), signer))
+        (stage / signer.name).write_bytes(signer.sign(dump_statement(statement(stage, lock))))
     return StagedRelease(folder=stage, hub_id=hub_id, spec=repo.release, lock=lock, signer=signer)
 
 
@@ -290,17 +324,3 @@ def _refusal(name: str, report: Report) -> ZooError:
 def _some(problems: list[str]) -> str:
     rest = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
     return "; ".join(problems[:4]) + rest
-
-
-def _identity(lock: Lock) -> tuple[Any, ...]:
-    verdicts = None
-    if lock.evidence is not None:
-        report = from_document(lock.evidence)
-        verdicts = (
-            report.status(),
-            # of the files that the lock names, its vectors among them; else of some others
-            "" if report.digest == folder_digest(lock.files) else report.digest,
-            [(result.code, type(result.outcome)) for result in report.results],
-        )
-    files = {name: "" if name == VECTORS_NAME else digest for name, digest in lock.files.items()}
-    return lock.model_dump(mode="json", exclude={"evidence", "example", "files"}), files, verdicts

@@ -1,14 +1,21 @@
 """Reading a YAML or JSON file into its model, within bounds, with errors that name the place."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from zoo.errors import NotFoundError, SpecError
+from zoo.limits import few_values
 
 MAX_DOCUMENT_BYTES = 4_000_000
+MAX_VALUES = 400_000  # of a JSON document
+MAX_YAML_BYTES = 1_000_000  # Python's YAML reads a few hundred kB a second
+MAX_YAML_NODES = 20_000
+MAX_YAML_DEPTH = 40
+MAX_NUMBER = 100  # characters: a number to base 60, which YAML 1.1 has, takes quadratic time
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -23,39 +30,77 @@ def read_json(path: Path, model: type[Model], *, code: str = "") -> Model:
 
     Raises:
         NotFoundError: there is no such file.
-        SpecError: too large, not JSON, a key twice, or not what the model wants.
+        SpecError: too large, not JSON in UTF-8, a key twice, or not what the model wants.
     """
-    raw = read_bounded(path)
     try:
-        document = json.loads(raw, object_pairs_hook=unique_pairs)
+        raw = read_bounded(path)
+        few_values(raw, MAX_VALUES)
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_pairs)
+    except SpecError as error:
+        error.code = code
+        raise
     except (ValueError, RecursionError) as error:
         raise SpecError(f"{path.name} is not valid JSON: {str(error)[:120]}", code=code) from None
     return check(document, model, name=path.name, code=code)
 
 
 def read_yaml(path: Path, model: type[Model], *, code: str = "") -> Model:
-    """Reads a YAML file into `model`; aliases are refused, because they can expand without bound.
+    """Reads a YAML file into `model`; see `parse_yaml` for what is refused.
 
     Raises:
         NotFoundError: there is no such file.
         SpecError: too large, not YAML, an alias, a key twice, or not what the model wants.
     """
-    return check(parse_yaml(read_bounded(path), name=path.name, code=code), model, name=path.name, code=code)
+    try:
+        raw = read_bounded(path)
+    except SpecError as error:
+        error.code = code
+        raise
+    return check(parse_yaml(raw, name=path.name, code=code), model, name=path.name, code=code)
 
 
 def parse_yaml(raw: bytes, *, name: str, code: str = "") -> Any:
     """Parses YAML bytes into plain lists, dicts and scalars.
 
+    Refused are aliases, because they can expand without bound; tags, because they name types; and what is
+    larger or deeper than what people write.
+
     Raises:
-        SpecError: not YAML, an alias, or a key twice.
+        SpecError: not YAML, out of bounds, an alias, a tag, or a key twice.
     """
     import yaml
 
+    try:
+        if len(raw) > MAX_YAML_BYTES:
+            raise ValueError(f"it is larger than {MAX_YAML_BYTES:,} bytes")
+        return yaml.load(raw, Loader=_loader())
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise SpecError(f"{name} is not valid YAML: {reason}", code=code) from None
+
+
+@cache
+def _loader() -> Any:
+    import yaml
+
     class Loader(yaml.SafeLoader):
+        nodes = depth = 0
+
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.events.AliasEvent) or event.anchor:
                 raise yaml.YAMLError("aliases are not allowed")
-            return super().compose_node(parent, index)
+            if event.tag not in (None, "!"):
+                raise yaml.YAMLError("tags are not allowed")
+            self.nodes += 1
+            self.depth += 1
+            if self.nodes > MAX_YAML_NODES or self.depth > MAX_YAML_DEPTH:
+                raise yaml.YAMLError(f"more than {MAX_YAML_NODES:,} values, or {MAX_YAML_DEPTH} levels")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_NUMBER and node.tag in _NUMBERS:
+                raise yaml.YAMLError(f"a number of more than {MAX_NUMBER} characters")
+            return node
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             mapping = super().construct_mapping(node, deep=deep)
@@ -63,11 +108,10 @@ def parse_yaml(raw: bytes, *, name: str, code: str = "") -> Any:
                 raise yaml.YAMLError(f"a key stands twice near line {node.start_mark.line + 1}")
             return mapping
 
-    try:
-        return yaml.load(raw, Loader=Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise SpecError(f"{name} is not valid YAML: {reason}", code=code) from None
+    return Loader
+
+
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"})
 
 
 def check(document: object, model: type[Model], *, name: str, code: str = "") -> Model:

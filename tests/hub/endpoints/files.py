@@ -17,7 +17,7 @@ def resolve(store: Store, request: Request) -> Response:
     file its sha256 and size (`X-Linked-*`). `X-Xet-Hash` and the link `xet-auth` let a client with hf_xet
     take it from the Xet store.
     """
-    repository = store.visible_repository(request["repo"], request.account)
+    repository = store.readable_repository(request["repo"], request.account)
     commit = repository.resolve(request["revision"])
     file = commit.files.get(request["path"])
     if file is None:

@@ -32,6 +32,19 @@ def delete(store: Store, request: Request) -> Response:
     return json_response({})
 
 
+def change_settings(store: Store, request: Request) -> Response:
+    """`PUT /api/models/{repo}/settings`: who gets at it."""
+    repository = store.visible_repository(request["repo"], request.account)
+    body = request.json()
+    if "gated" in body:
+        if body["gated"] not in ("auto", "manual", False):
+            raise HubError(HTTPStatus.BAD_REQUEST, "gated is auto, manual or false")
+        repository.gated = body["gated"] or ""
+    if "visibility" in body or "private" in body:
+        repository.private = body.get("visibility") == "private" or body.get("private") is True
+    return json_response({})
+
+
 def search(store: Store, request: Request) -> Response:
     """`GET /api/models`: repositories by `author`, and by `search` in the id; private ones with a token."""
     author = request.query.get("author", [None])[-1]
@@ -71,7 +84,7 @@ def describe(store: Store, repository: Repository, commit: Commit, *, blobs: boo
         "lastModified": commit.date,
         "createdAt": repository.created_at,
         "private": repository.private,
-        "gated": False,
+        "gated": repository.gated or False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -110,6 +123,7 @@ def nameless(store: Store, request: Request) -> Response:
 ROUTES = (
     Route("POST", "/api/repos/create", Access.WRITE, create),
     Route("DELETE", "/api/repos/delete", Access.WRITE, delete),
+    Route("PUT", "/api/models/{repo}/settings", Access.WRITE, change_settings),
     Route("GET", "/api/models", Access.ANYONE, search),
     Route("GET", "/api/models/{repo}", Access.ANYONE, info),
     Route("GET", "/api/models/{name}", Access.ANYONE, nameless),

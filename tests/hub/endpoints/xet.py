@@ -22,7 +22,7 @@ def write_token(store: Store, request: Request) -> Response:
 
 def read_token(store: Store, request: Request) -> Response:
     """`GET .../xet-read-token/{revision}`: where to download the large files of a revision."""
-    commit = store.visible_repository(request["repo"], request.account).resolve(request["revision"])
+    commit = store.readable_repository(request["repo"], request.account).resolve(request["revision"])
     contents = {
         file.xet_hash: store.blobs.path(file.sha256) for file in commit.files.values() if file.xet_hash
     }

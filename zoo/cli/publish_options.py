@@ -1,0 +1,44 @@
+"""The options that say where a release is published, and how."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Repo = Annotated[
+    str,
+    typer.Option(
+        "--repo",
+        metavar="ORG/NAME[/FOLDER]",
+        help="Repository on the Hub; with a folder, one adapter of a repository of several.",
+    ),
+]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A local folder instead of the Hub.")]
+Reviewed = Annotated[
+    bool, typer.Option("--pr", help="Through a pull request: gated from a clean download, then merged.")
+]
+SignKey = Annotated[
+    Path | None,
+    typer.Option("--sign-key", metavar="PEM", help="Sign with this Ed25519 key; password: ZOO_KEY_PASSWORD."),
+]
+Sigstore = Annotated[
+    bool, typer.Option("--sigstore", help="Sign without a key, as whoever vouches for this job or account.")
+]
+TrustConfig = Annotated[
+    Path | None,
+    typer.Option("--trust-config", metavar="JSON", help="Another Sigstore than the public one."),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
+Gated = Annotated[
+    Literal["auto", "manual", ""],
+    typer.Option(
+        "--gated", metavar="auto|manual", help="People ask for access: granted to each, or by hand."
+    ),
+]
+Collection = Annotated[
+    str, typer.Option(metavar="ORG/TITLE", help="Put it into this collection, made if it is not there.")
+]
+Supersedes = Annotated[
+    str,
+    typer.Option(metavar="ORG/NAME", help="Make that repository's card name this one as its newer version."),
+]
