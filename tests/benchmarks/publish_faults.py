@@ -176,10 +176,11 @@ def flow_targets(work: Path) -> Iterator[Callable[[str], HubTarget]]:
     """A Hub, and the targets of the flows on it; each is prepared when it is asked for."""
     with targets(work, checked=False) as (on_hub, _):
         store = on_hub.hub.store
-        store.create(OLD)
-        store.commit(OLD, {"README.md": b"---\nlicense: mit\n---\n# The one before\n"})
 
         def prepared(name: str) -> HubTarget:
+            if OLD not in [one.id for one in store.repositories()]:  # another flow's `reset` takes it away
+                store.create(OLD)
+                store.commit(OLD, {"README.md": b"---\nlicense: mit\n---\n# The one before\n"})
             target = replace(on_hub, **{"place": PLACE, **FLOWS[name]})
             if target.place != PLACE:
                 target.prepare()

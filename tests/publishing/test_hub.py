@@ -92,7 +92,7 @@ def test_a_base_that_is_no_model_is_said(hub: HubServer) -> None:
         (429, client.UnavailableError, "ZH008"),
         (500, client.UnavailableError, "ZH008"),
         (504, client.UnavailableError, "ZH008"),
-        (413, HubError, ""),
+        (413, HubError, "ZH016"),
     ],
 )
 def test_every_status_is_said_in_a_sentence(

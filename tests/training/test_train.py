@@ -191,7 +191,7 @@ def test_an_unfinished_run_is_not_resumed_on_other_data(
 def test_an_adapter_that_does_not_act_is_noticed_at_the_first_step(
     tiny_base: BaseModel, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def off(model: Any, *, on: bool) -> Any:
+    def off(model: Any, *, on: bool, spans: Any = ()) -> Any:
         return adapted.everywhere(model, on=False)
 
     monkeypatch.setattr("zoo.training.packed.everywhere", off)
