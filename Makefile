@@ -15,6 +15,7 @@ ENV_HUB1 := .venv-hub1/.installed
 ENV_4BIT := .venv-4bit/.installed
 ENV_RAY := .venv-ray/.installed
 ENV_SIGSTORE := .venv-sigstore/.installed
+ENV_BROWSER := .venv-browser/.installed
 # What sigstore needs and nothing else here does; the rest is in .venv.
 SIGSTORE := sigstore sigstore-models sigstore-rekor-types dnspython email-validator id platformdirs PyJWT \
     rfc3161-client rfc8785 tuf
@@ -24,7 +25,7 @@ EVIDENCE = $(filter-out readme __init__,$(patsubst tests/benchmarks/%.py,%,$(wil
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env .venv-hub1 .venv-4bit .venv-ray .venv-sigstore lint format types imports test demo evidence wheel clean
+.PHONY: help env .venv-hub1 .venv-4bit .venv-ray .venv-sigstore .venv-browser lint format types imports test demo evidence wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +37,8 @@ env: $(ENV) ## the environment in .venv, from nothing (PYTHON=python3.12 chooses
 .venv-4bit: $(ENV_4BIT) ## bitsandbytes in a folder of its own, for the tests with it: peft imports it, which takes seconds
 
 .venv-sigstore: $(ENV_SIGSTORE) ## sigstore in a folder of its own, for the tests of keyless signatures
+
+.venv-browser: $(ENV_BROWSER) ## what drives an installed Chromium, to look at the pages that zoo makes
 
 .venv-ray: $(ENV_RAY) ## Ray in a folder of its own, for the tests with it: 240 MB that nothing else needs
 
@@ -62,7 +65,7 @@ test: $(ENV) $(ENV_HUB1) $(ENV_4BIT) $(ENV_RAY) $(ENV_SIGSTORE) lint types impor
 demo: $(ENV) ## a LoRA in, a verified and published aLoRA out, on a real model
 	$(BIN)/python tests/demo/demo.py
 
-evidence: $(ENV) ## measure the figures in tests/evidence/ again, and put them into README.md
+evidence: $(ENV) $(ENV_RAY) $(ENV_BROWSER) demo ## measure the figures in tests/evidence/ again, and put them into README.md
 	for script in $(EVIDENCE) readme; do $(BIN)/python -m tests.benchmarks.$$script || exit 1; done
 
 wheel: $(ENV) ## the wheel and the source distribution, in dist/
@@ -93,6 +96,11 @@ $(ENV_4BIT): $(ENV) constraints.txt
 
 $(ENV_SIGSTORE): $(ENV) constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --no-deps --target .venv-sigstore $(SIGSTORE)
+	touch $@
+
+$(ENV_BROWSER): $(ENV) constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --no-deps --target .venv-browser \
+	    playwright axe-playwright-python pyee greenlet
 	touch $@
 
 # Every process of Ray's imports jsonschema, which compiles a grammar for two seconds where it finds this package

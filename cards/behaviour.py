@@ -37,7 +37,7 @@ def behaviour(record: CardRecord) -> str:
     data = f" Data file: sha256 `{measured.data_sha256}`." if measured.data_sha256 else ""
     return (
         "## Behaviour\n\n"
-        f"{table(['', 'accuracy', 'agrees with the source LoRA', 'n'], rows, right=(1, 2, 3))}\n\n"
+        f"{table(['who answers', 'accuracy', 'agrees with the source LoRA', 'n'], rows, right=(1, 2, 3))}\n\n"
         f"{measured.samples:,} held-out samples that it was not trained on.{data}{_warning(record)}"
         + _picture(record)
         + (f"\n\n{INVENTED}" if record.on_invented else "")

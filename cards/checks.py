@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import assert_never
 
-from zoo.cards.markdown import cell, number, table
+from zoo.cards.markdown import cell, folded, number, table
 from zoo.cards.record import CardRecord
 from zoo.report import Crashed, Flagged, NotApplicable, Outcome, Passed, Report, Result, Severity, Skipped
 
@@ -20,9 +20,7 @@ def checks(record: CardRecord) -> str:
         )
     report = record.report
     parts = ["## How it was checked", _summary(report), _not_checked(record, report), _findings(report)]
-    parts.append(
-        f"<details>\n<summary>All {len(report.results)} checks</summary>\n\n{_table(report)}\n\n</details>"
-    )
+    parts.append(folded(f"All {len(report.results)} checks", _table(report)))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -7,6 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from zoo.render.figures import in_words
+from zoo.report import Value
+
 # what begins a heading or a fence, or underlines one, at the head of a line, a quotation or a list's item
 _LEADING = re.compile(
     r"^((?:[ \t>]|[-*+][ \t]+|\d+[.)][ \t]+)*)(#|```|~~~|=+[ \t]*$|-+[ \t]*$)", flags=re.MULTILINE
@@ -64,13 +67,20 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequen
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
+def folded(title: str, text: str) -> str:
+    """Markdown that a reader unfolds."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
 def image(path: str, alternative: str) -> str:
     """A picture that lies beside the card, and what it shows in words."""
     return f"![{cell(alternative).replace(']', chr(92) + ']')}]({path})"
 
 
-def number(value: float | int | str) -> str:
-    """A measured value: whole numbers in full, others with three significant digits."""
+def number(value: Value) -> str:
+    """A measured value: whole numbers in full, others with three significant digits; layers in words."""
+    if isinstance(value, tuple):
+        return in_words(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else cell(value)

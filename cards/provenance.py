@@ -1,9 +1,9 @@
 """The sections about where the weights come from: base, conversion, training, version."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from zoo.adapter import LOCK_NAME, WEIGHTS_NAME
-from zoo.cards.markdown import cell, code, image, number
+from zoo.cards.markdown import cell, code, folded, image, number, table
 from zoo.cards.record import CardRecord
 from zoo.pictures.training import TRAINING_NAME, alternative
 from zoo.specs.lock import INVENTED, ConversionRecord, TrainingRecord
@@ -73,14 +73,15 @@ def _training(training: TrainingRecord) -> str:
         "supervised": "Trained on answers (cross-entropy)",
         "distillation": "Distilled from the source LoRA (KL divergence on answer tokens)",
     }[training.method]
-    settings = _pairs({name: value for name, value in training.settings.items() if name != INVENTED})
+    settings = _leaves({name: value for name, value in training.settings.items() if name != INVENTED})
+    rows = [[cell(name), cell(str(value))] for name, value in settings]
     versions = _pairs(training.versions)
     return (
         f"{what}: {training.samples:,} samples, {training.steps:,} steps, seed {training.seed}, last loss "
         f"{number(float(training.final_loss))} nats a token. Data file: sha256 `{training.data_sha256}`."
         + _invented(training)
-        + (f" Settings: {settings}." if settings else "")
         + (f" Computed with {versions}." if versions else "")
+        + (f"\n\n{folded('All settings', table(['setting', 'value'], rows))}" if rows else "")
     )
 
 
@@ -92,6 +93,15 @@ def _invented(training: TrainingRecord) -> str:
         f" Its requests were written by the base model, like {cell(str(made.get('origin', '')))}; its "
         "answers are the source LoRA's."
     )
+
+
+def _leaves(values: Mapping[str, object], within: str = "") -> Iterator[tuple[str, object]]:
+    """Settings by name, those of a group under the group's name."""
+    for name, value in sorted(values.items()):
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", value
 
 
 def _pairs(values: Mapping[str, object]) -> str:

@@ -121,7 +121,7 @@ def entry(dtype: str = "F32", shape: object = (2,), offsets: object = (0, 8)) ->
         (b'{"a": 1, "a": 1}', 0, "stands twice"),
         (b"[" * 100_000, 0, "unreadable"),
         (b'{"a": ' * 100_000, 0, "unreadable"),
-        ({"a": entry()}, 7, "no tensor claims"),
+        ({"a": entry()}, 7, "lacks its last"),
         ({"a": entry()}, 9, "no tensor claims"),
         ({"a": entry(offsets=[4, 12])}, 12, "a gap or an overlap"),
         ({"a": entry(), "b": entry(offsets=[4, 12])}, 12, "a gap or an overlap"),

@@ -11,7 +11,7 @@ from zoo.errors import BaseMissingError
 from zoo.layouts import CONFIG_NAME
 from zoo.models import BaseModel, Dtype
 from zoo.progress import Progress, silent
-from zoo.report import Finding
+from zoo.report import Finding, Value
 from zoo.validators.bases import Bases
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class Measurement:
 
     Attributes:
         name: with the unit in it where there is one.
-        value: finite.
+        value: finite; several are one number a layer.
     """
 
     name: str
-    value: float | int | str
+    value: Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from zoo.credentials import redacted
 from zoo.render.text import printable
-from zoo.report import Crashed, Finding, Flagged, Location, NotApplicable, Outcome, Passed, Skipped
+from zoo.report import Crashed, Finding, Flagged, Location, NotApplicable, Outcome, Passed, Skipped, Value
 
-Measured = Mapping[str, float | int | str]
+Measured = Mapping[str, Value]
 
 
 def redact(outcome: Outcome) -> Outcome:

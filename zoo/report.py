@@ -12,6 +12,9 @@ from typing import Literal, assert_never
 
 REPORT_FORMAT = 1
 
+# What a check measured; several numbers are one a layer.
+Value = float | int | str | tuple[float, ...]
+
 
 class Severity(enum.Enum):
     """How bad a finding is. Only `ERROR` turns the verdict to no."""
@@ -61,7 +64,7 @@ class Passed:
         measured: what was measured, by name with the unit in the name: the evidence behind the word "passed".
     """
 
-    measured: Mapping[str, float | int | str] = field(default_factory=dict)
+    measured: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ class Flagged:
     """The check ran and has something to say; the worst severity among `findings` counts."""
 
     findings: Sequence[Finding]
-    measured: Mapping[str, float | int | str] = field(default_factory=dict)
+    measured: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def severity(self) -> Severity:
@@ -177,9 +180,9 @@ class Report:
             for finding in result.outcome.findings
         ]
 
-    def measured(self) -> dict[str, dict[str, float | int | str]]:
+    def measured(self) -> dict[str, dict[str, Value]]:
         """What the checks measured, by code."""
-        found: dict[str, dict[str, float | int | str]] = {}
+        found: dict[str, dict[str, Value]] = {}
         for result in self.results:  # several engines have checks of one code
             if isinstance(result.outcome, Passed | Flagged) and result.outcome.measured:
                 found.setdefault(result.code, {}).update(result.outcome.measured)

@@ -142,6 +142,8 @@ def _check_layout(tensors: Mapping[str, TensorInfo], data_begin: int, size_bytes
             raise _bad(path, f"has a gap or an overlap before {info.name!r}")
         position = info.end
     if position != size_bytes:
+        if size_bytes < position:
+            raise _bad(path, f"lacks its last {position - size_bytes:,} bytes: a copy that broke off")
         raise _bad(path, f"has {size_bytes - position:,} bytes that no tensor claims")
 
 

@@ -1,5 +1,6 @@
 """The HTML page: it says all that the report says, needs nothing else, and runs nothing of a stranger's."""
 
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.render.reports import FULL, HOSTILE, with_results
 from zoo.render.html import render_html
+from zoo.render.json import from_document, render_json
 from zoo.render.suffix import write_outputs
 from zoo.report import Finding, Flagged, Passed, Report, Result
 
@@ -121,3 +123,20 @@ def test_measured_shares_become_bars() -> None:
 def test_it_is_written_by_its_suffix(tmp_path: Path) -> None:
     write_outputs(FULL, [tmp_path / "report.html"])
     assert (tmp_path / "report.html").read_text() == render_html(FULL)
+
+
+def test_what_was_measured_layer_by_layer_is_drawn_on_one_scale() -> None:
+    found = {"own_by_layer": (0.0, 0.0), "others_by_layer": (0.5, 2.0)}
+    result = Result(code="ZK001", title="The prefix KV", outcome=Passed(measured=found), seconds=0.1)
+    report = from_document(json.loads(render_json(replace(FULL, results=[result]))))  # as read from a file
+    parsed = page(report)
+    bars = [
+        attrs["style"]
+        for tag, attrs in parsed.tags
+        if tag == "span" and (attrs.get("style") or "").startswith("height")
+    ]
+    assert bars == ["height: 0.0%", "height: 0.0%", "height: 25.0%", "height: 100.0%"]
+    assert "own by layer: 0 in each of 2 layers" in parsed.text
+    assert "others by layer: up to 2, in layer 1 of 2" in parsed.text
+    nothing = page(replace(FULL, results=[replace(result, outcome=Passed())]))
+    assert "Layer by layer" not in nothing.text

@@ -181,12 +181,10 @@ def test_a_training_through_a_contract_is_repeated(
     first = tmp_path / "first"
     assert command(project, first, tiny_base, "--project", str(project)) == 0
 
-    def repeat(out: str) -> int:
+    def repeat(name: str) -> int:
         data = str(project / "data" / "requests.jsonl")
-        return run(
-            ["train", data, str(tmp_path / out), "--base", str(tiny_base.folder)]
-            + ["--repeat", str(first), "--quiet"]
-        )
+        out = str(tmp_path / name)
+        return run(["train", data, out, "--base", str(tiny_base.folder), "--repeat", str(first), "--quiet"])
 
     assert repeat("second") == 0
     assert "bit for bit" in capsys.readouterr().out

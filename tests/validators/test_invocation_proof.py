@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import CHATML
 from tests.validators.breakages import BREAKAGES
 from tests.validators.changes import break_release, relock, template
+from tests.validators.measured import number
 from tests.validators.releases import static_results
 from zoo.models import BaseModel, resolve
 from zoo.prompts import Invocation, Prompter
@@ -121,7 +122,7 @@ def test_a_generation_prompt_that_is_cut_activates_in_an_earlier_turn(
     other("<|im_start|>assistant\n", "generation_prompt")(release, tiny_base)
     relock(release, tiny_base)
     measured = outcome(release, tiny_base, "ZI009").measured
-    assert int(measured["moved_to_an_earlier_turn_when_cut_on_the_right"]) > 0
+    assert number(measured["moved_to_an_earlier_turn_when_cut_on_the_right"]) > 0
     said = outcome(release, tiny_base, "ZI004")
     assert isinstance(said, Flagged)
     assert [f.severity.value for f in said.findings] == ["info"]
@@ -141,7 +142,7 @@ def test_quotations_are_harmless_behind_a_prompt_and_move_it_inside_a_message(
 ) -> None:
     measured = outcome(release, tiny_base, "ZI008").measured
     assert measured["quotations_that_move_it"] == 0
-    assert int(measured["quotations_that_make_an_earlier_copy"]) >= 6
+    assert number(measured["quotations_that_make_an_earlier_copy"]) >= 6
     assert measured["quotations_that_make_a_copy_with_special_tokens_off_in_them"] == 0
     base = break_release(release, tiny_base, BREAKAGES["inside a message"])
     inside = outcome(release, base, "ZI008").measured
@@ -153,7 +154,7 @@ def test_without_special_tokens_nothing_helps_inside_a_message(release: Path, ti
     base = break_release(release, tiny_base, BREAKAGES["tokens at a boundary"])
     found = outcome(release, base, "ZI008")
     assert isinstance(found, Flagged)
-    assert int(found.measured["quotations_that_move_it_with_special_tokens_off_in_them"]) > 0
+    assert number(found.measured["quotations_that_move_it_with_special_tokens_off_in_them"]) > 0
     assert found.findings[0].fix == "use the position after_prompt"
 
 

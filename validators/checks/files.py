@@ -143,7 +143,7 @@ def _contents(context: Context) -> Iterator[Finding | Measurement]:
             yield Finding(
                 message=f"{entry.name} {problem}",
                 location=Location(file=entry.name),
-                fix="save it again in the format of its name; never rename a pickle",
+                fix="copy it again, or save it in the format of its name; never rename a pickle",
             )
     if context.repo.weights_path.is_file():
         yield Measurement(name="tensors", value=_tensor_count(context))

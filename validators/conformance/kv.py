@@ -24,6 +24,7 @@ class KvDifference:
         position: first token position with a difference in that layer and part.
         max_abs: largest absolute difference over all layers; infinite when something is not finite.
         layers: number of layers with a difference.
+        by_layer: the largest absolute difference in each layer; empty where nobody looked.
     """
 
     layer: int
@@ -31,6 +32,7 @@ class KvDifference:
     position: int
     max_abs: float
     layers: int
+    by_layer: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         """One clause for a finding."""
@@ -120,7 +122,8 @@ def first_difference(one: Layers, other: Layers) -> KvDifference | None:
     if len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} layers cannot be compared")
     first: tuple[int, str, int] | None = None
-    largest, layers = 0.0, 0
+    largest = [0.0] * len(one)
+    layers = 0
     for index, (pair, counterpart) in enumerate(zip(one, other, strict=True)):
         differs = False
         for part, a, b in zip(("key", "value"), pair, counterpart, strict=True):
@@ -128,7 +131,7 @@ def first_difference(one: Layers, other: Layers) -> KvDifference | None:
             if not bool(wrong.any()):
                 continue
             differs = True
-            largest = max(largest, difference(a, b).max_abs)
+            largest[index] = max(largest[index], difference(a, b).max_abs)
             if first is None:
                 positions = wrong.any(dim=-1).flatten(0, -2).any(dim=0)
                 first = (index, part, int(positions.nonzero()[0]))
@@ -136,4 +139,11 @@ def first_difference(one: Layers, other: Layers) -> KvDifference | None:
     if first is None:
         return None
     layer, part, position = first
-    return KvDifference(layer=layer, part=part, position=position, max_abs=largest, layers=layers)
+    return KvDifference(
+        layer=layer,
+        part=part,
+        position=position,
+        max_abs=max(largest),
+        layers=layers,
+        by_layer=tuple(largest),
+    )

@@ -12,6 +12,7 @@ from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.routed import kv_rounding
 from zoo.validators.conformance.said import (
     amount,
+    by_layer,
     deterministic,
     measured,
     not_activated,
@@ -39,6 +40,7 @@ def prefix(context: Context) -> Iterable[Finding | Measurement]:
             )
     drifts = [whole.kv.max_abs for _, whole in evidence if whole.kv]
     yield measured("max_abs_kv_difference", max(drifts, default=0.0))
+    yield by_layer("kv_difference_by_layer", [whole.kv for _, whole in evidence], layers=session.layers)
     yield measured("run_to_run_difference", worst(whole.run_to_run for _, whole in evidence).max_abs)
     yield Measurement(name="positions", value=sum(one.prompt.start for one, _ in evidence))
     yield Measurement(name="layers", value=session.layers)

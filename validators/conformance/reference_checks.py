@@ -10,6 +10,7 @@ from zoo.validators.conformance.difference import worst
 from zoo.validators.conformance.routed import logit_rounding
 from zoo.validators.conformance.said import (
     amount,
+    by_layer,
     deterministic,
     measured,
     not_activated,
@@ -99,6 +100,7 @@ def controlled(context: Context) -> Iterable[Finding | Measurement]:
         "plain_lora_max_abs_logit_difference", found.plain_drift.max_abs if found.plain_drift else 0.0
     )
     yield measured("plain_lora_max_abs_kv_difference", found.plain_kv.max_abs if found.plain_kv else 0.0)
+    yield by_layer("plain_lora_kv_difference_by_layer", [found.plain_kv], layers=session.layers)
     if not found.plain_drift or found.plain_drift.max_abs <= rounding:
         yield wrong(
             "run as a plain LoRA on every token, the weights leave the logits before the invocation as they "

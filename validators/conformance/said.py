@@ -9,6 +9,7 @@ from zoo.report import Finding, Location, Severity
 from zoo.validators.check import Context, Measurement
 from zoo.validators.conformance.difference import worst
 from zoo.validators.conformance.evidence import PromptEvidence, WholeRuns
+from zoo.validators.conformance.kv import KvDifference
 
 
 def not_activated(context: Context) -> str:
@@ -19,6 +20,17 @@ def not_activated(context: Context) -> str:
 def measured(name: str, value: float) -> Measurement:
     """A measurement, rounded to what means something; what is not finite is said in words."""
     return Measurement(name=name, value=float(f"{value:.4g}") if math.isfinite(value) else "not finite")
+
+
+def by_layer(name: str, found: Iterable[KvDifference | None], *, layers: int) -> Measurement:
+    """The largest difference in each layer over several comparisons; None is one without a difference."""
+    largest = [0.0] * layers
+    for one in found:
+        for layer, value in enumerate(one.by_layer if one else ()):
+            largest[layer] = max(largest[layer], value)
+    if not all(map(math.isfinite, largest)):
+        return Measurement(name=name, value="not finite")
+    return Measurement(name=name, value=tuple(float(f"{value:.3g}") for value in largest))
 
 
 def wrong(message: str, label: str, *, severity: Severity = Severity.ERROR, fix: str = "") -> Finding:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from zoo.report import Flagged, Passed, Report, Result
+from zoo.report import Flagged, Passed, Report, Result, Value
 
 LOW, HIGH = "_low", "_high"
 _SIGNED = ("difference", "above_trivial")  # gains, which may be below zero
-Value = float | int | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +18,14 @@ class Figure:
         value: number or text.
         low: lower end of its 95 % interval; None where it has none.
         high: upper end.
+        layers: one number a layer, which `value` then sums up in words.
     """
 
     name: str
-    value: Value
+    value: float | int | str
     low: float | None = None
     high: float | None = None
+    layers: tuple[float, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -51,6 +52,9 @@ def figures(measured: Mapping[str, Value]) -> list[Figure]:
     """The measured values, the ends of an interval beside what they belong to."""
     found = []
     for name, value in measured.items():
+        if isinstance(value, tuple):
+            found.append(Figure(name=name, value=in_words(value), layers=value))
+            continue
         low, high = measured.get(f"{name}{LOW}"), measured.get(f"{name}{HIGH}")
         if isinstance(low, int | float) and isinstance(high, int | float):
             found.append(Figure(name=name, value=value, low=low, high=high))
@@ -76,6 +80,14 @@ def evaluations(report: Report) -> Iterator[tuple[Result, list[Figure]]]:
             found = figures(result.outcome.measured)
             if any(one.ends() for one in found):
                 yield result, found
+
+
+def in_words(layers: tuple[float, ...]) -> str:
+    """What one number a layer comes to."""
+    if not any(layers):
+        return f"0 in each of {len(layers)} layers"
+    top = max(range(len(layers)), key=layers.__getitem__)
+    return f"up to {layers[top]:.3g}, in layer {top} of {len(layers)}"
 
 
 def _is_end(name: str, measured: Mapping[str, Value]) -> bool:

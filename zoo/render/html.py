@@ -35,6 +35,7 @@ def render_html(report: Report) -> str:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     status = headline(report)
     shares, samples = _shares(report)
+    layers, top = _layers(report)
     return (
         template.render(
             status=status,
@@ -47,6 +48,8 @@ def render_html(report: Report) -> str:
             shares=shares,
             samples=samples,
             evaluations=_evaluations(report),
+            layers=layers,
+            top=_number(top),
             families=_families(report),
             environment=[(printable(name), printable(said)) for name, said in report.environment.items()],
         )
@@ -178,6 +181,32 @@ def _evaluations(report: Report) -> list[dict[str, Any]]:
         }
         for result, found in evaluations(report)
     ]
+
+
+def _layers(report: Report) -> tuple[list[dict[str, Any]], float]:
+    """What was measured layer by layer, all on one scale, and the top of that scale."""
+    found = [
+        (result, one)
+        for result in report.results
+        if isinstance(result.outcome, Passed | Flagged)
+        for one in figures(result.outcome.measured)
+        if one.layers
+    ]
+    top = max((max(one.layers) for _, one in found), default=0.0)
+    drawn = [
+        {
+            "code": result.code,
+            "title": printable(result.title),
+            "said": printable(f"{_spoken(one.name)}: {_figure(one)}"),
+            "bars": [100 * value / (top or 1.0) for value in one.layers],
+        }
+        for result, one in found
+    ]
+    return drawn, top
+
+
+def _spoken(name: str) -> str:
+    return " ".join({"kv": "KV", "lora": "LoRA"}.get(word, word) for word in name.split("_"))
 
 
 def _figure(figure: Figure) -> str:

@@ -116,8 +116,13 @@ def _well_typed(report: Report) -> bool:
 
 def _measurements(found: object) -> bool:
     return isinstance(found, Mapping) and all(
-        isinstance(name, str) and (_real(value) or isinstance(value, str)) for name, value in found.items()
+        isinstance(name, str) and (_real(value) or isinstance(value, str) or _reals(value))
+        for name, value in found.items()
     )
+
+
+def _reals(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_real, value))
 
 
 def _real(value: object) -> bool:
@@ -160,6 +165,11 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _read_outcome(document: Mapping[str, Any]) -> Outcome:
     fields = {key: value for key, value in document.items() if key != "kind"}
+    if "measured" in fields:
+        fields["measured"] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields["measured"].items()
+        }
     if "findings" in fields:
         fields["findings"] = [
             Finding(

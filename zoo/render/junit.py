@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 from zoo.render.figures import figures, interval
 from zoo.render.text import printable
 from zoo.render.verdict import headline
-from zoo.report import Crashed, Finding, Flagged, NotApplicable, Passed, Report, Result, Severity, Skipped
+from zoo.report import (
+    Crashed,
+    Finding,
+    Flagged,
+    NotApplicable,
+    Passed,
+    Report,
+    Result,
+    Severity,
+    Skipped,
+    Value,
+)
 
 if TYPE_CHECKING:
     from junitparser import Failure, TestCase
@@ -58,7 +69,7 @@ def _case(result: Result) -> "TestCase":
     return case
 
 
-def _measured(measured: Mapping[str, float | int | str]) -> list[str]:
+def _measured(measured: Mapping[str, Value]) -> list[str]:
     return [f"{one.name} = {interval(one) or printable(str(one.value))}" for one in figures(measured)]
 
 

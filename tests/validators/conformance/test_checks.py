@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.validators.conformance.bench import SAMPLES, context_of, flagged, invocation_ids, outcomes, said
+from tests.validators.measured import number
 from zoo import peft_model
 from zoo.adapter import AdapterRepo
 from zoo.errors import RefusedError, UndecidedError
@@ -81,11 +82,11 @@ def test_the_passed_checks_carry_their_evidence(make_alora: Make, llama: BaseMod
     numbers = {code: outcome.measured for code, outcome in found.items() if isinstance(outcome, Passed)}
     assert numbers["ZR001"]["tolerance"] == 1e-4
     assert numbers["ZR001"]["prompts"] == len(SAMPLES)
-    assert float(numbers["ZK002"]["in_multiples_of_noise"]) < 16
-    assert float(numbers["ZK002"]["one_token_late_in_multiples_of_noise"]) > 1000
-    assert float(numbers["ZR003"]["effect_in_multiples_of_noise"]) > 100
-    assert float(numbers["ZR004"]["plain_lora_max_abs_kv_difference"]) > 0.1
-    assert float(numbers["ZP003"]["stale_hooks_of_peft_alone"]) > 0  # what the guard is for
+    assert number(numbers["ZK002"]["in_multiples_of_noise"]) < 16
+    assert number(numbers["ZK002"]["one_token_late_in_multiples_of_noise"]) > 1000
+    assert number(numbers["ZR003"]["effect_in_multiples_of_noise"]) > 100
+    assert number(numbers["ZR004"]["plain_lora_max_abs_kv_difference"]) > 0.1
+    assert number(numbers["ZP003"]["stale_hooks_of_peft_alone"]) > 0  # what the guard is for
     json.dumps(numbers, allow_nan=False)
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import build_adapter
 from tests.validators.conformance.bench import build_base, flagged, said
 from tests.validators.conformance.shipping import replayed, rewritten, shipped_release
+from tests.validators.measured import number
 from zoo import peft_model
 from zoo.adapter import VECTORS_NAME
 from zoo.models import BaseModel, Dtype
@@ -60,8 +61,8 @@ def test_good_vectors_pass_in_every_dtype(made: Path, llama: BaseModel, dtype: D
     assert {code: said(found[code]) for code in CODES} == dict.fromkeys(CODES, "")
     measured = {code: one.measured for code, one in found.items() if isinstance(one, Passed)}
     parity = measured["ZS004"]
-    assert float(parity["max_abs_log_prob_difference"]) <= float(parity["tolerance"])
-    assert float(measured["ZS005"]["one_token_early_in_multiples_of_tolerance"]) > 1
+    assert number(parity["max_abs_log_prob_difference"]) <= number(parity["tolerance"])
+    assert number(measured["ZS005"]["one_token_early_in_multiples_of_tolerance"]) > 1
     assert measured["ZS006"]["controls_run"] == 4
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.validators.conformance.bench import build_base, context_of, said
 from tests.validators.conformance.mutations.engine_starts import backwards
 from tests.validators.conformance.test_checks import scale_b
+from tests.validators.measured import number
 from zoo.activation import invocation_start, occurrences
 from zoo.adapter import AdapterRepo
 from zoo.errors import UndecidedError
@@ -41,9 +42,9 @@ def test_a_right_adapter_passes_and_shows_by_how_much(make_alora: Make, llama: B
     assert {code: said(outcome) for code, outcome in found.items() if not isinstance(outcome, Passed)} == {}
     numbers = {code: outcome.measured for code, outcome in found.items() if isinstance(outcome, Passed)}
     assert numbers["ZR006"]["rows"] == 3
-    assert float(numbers["ZK004"]["adapters_apart"]) > 0.01
-    assert float(numbers["ZK005"]["nearest_to_the_other_row"]) > 0.01
-    assert float(numbers["ZP005"]["decisive_tokens"]) > 0
+    assert number(numbers["ZK004"]["adapters_apart"]) > 0.01
+    assert number(numbers["ZK005"]["nearest_to_the_other_row"]) > 0.01
+    assert number(numbers["ZP005"]["decisive_tokens"]) > 0
 
 
 def test_a_plain_lora_has_nothing_to_run(make_alora: Make, llama: BaseModel) -> None:

@@ -20,6 +20,7 @@ from tests.validators.conformance.bench import (
     said,
 )
 from tests.validators.conformance.engines.conftest import judged
+from tests.validators.measured import number
 from zoo.activation import LLAMA_SERVER, PEFT, History, active_mask
 from zoo.adapter import AdapterRepo
 from zoo.converters.exporters import architectures
@@ -50,7 +51,7 @@ def test_it_is_as_known_on_paired_and_unpaired_architectures(family: str, tmp_pa
     assert isinstance(parity, Passed)
     assert isinstance(rule, Flagged)
     assert isinstance(taint, Flagged)
-    assert float(parity.measured["llama-server_max_abs_log_prob_difference"]) < 1e-4
+    assert number(parity.measured["llama-server_max_abs_log_prob_difference"]) < 1e-4
     assert rule.severity is Severity.WARNING
     assert "known deviation: activates one token early" in said(rule)
     assert taint.severity is Severity.WARNING
