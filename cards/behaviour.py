@@ -33,12 +33,14 @@ def behaviour(record: CardRecord) -> str:
     names = [*_COLUMNS, *sorted(set(measured.accuracy) - set(_COLUMNS))]
     rows = [_row(record, name) for name in names if name in measured.accuracy]
     if measured.trivial is not None:
-        rows.append(["always the commonest answer", _share(measured.trivial), "", f"{measured.samples:,}"])
+        rows.append(["always the commonest answer", f"{measured.trivial:.3f}", "", f"{measured.samples:,}"])
+    brackets = "" if measured.comparison else "; brackets are Wilson's 95 % intervals"
     data = f" Data file: sha256 `{measured.data_sha256}`." if measured.data_sha256 else ""
     return (
         "## Behaviour\n\n"
         f"{table(['who answers', 'accuracy', 'agrees with the source LoRA', 'n'], rows, right=(1, 2, 3))}\n\n"
-        f"{measured.samples:,} held-out samples that it was not trained on.{data}{_warning(record)}"
+        f"{measured.samples:,} held-out samples that it was not trained on{brackets}.{data}"
+        + _warning(record)
         + _picture(record)
         + (f"\n\n{INVENTED}" if record.on_invented else "")
         + (f"\n\n{recovery(measured.comparison)}" if measured.comparison else "")
@@ -55,7 +57,7 @@ def _row(record: CardRecord, name: str) -> list[str]:
     measured = record.behaviour
     label = _COLUMNS.get(name) or cell(name)
     agreement, compared = measured.agreement.get(name), measured.comparison
-    cells = [_share(measured.accuracy[name]), _share(agreement) if agreement is not None else ""]
+    cells = [_share(record, measured.accuracy[name]), _share(record, agreement)]
     if compared and name in compared.scores:
         metric = f" {cell(compared.metric.replace('_', ' '))}" if compared.metric != "accuracy" else ""
         cells = [plain(compared.scores[name]) + metric, plain(compared.agreement[name])]
@@ -66,8 +68,8 @@ def _row(record: CardRecord, name: str) -> list[str]:
     ]
 
 
-def _share(value: float) -> str:
-    return f"{value:.3f}"
+def _share(record: CardRecord, value: float | None) -> str:
+    return plain(evaluation.share(value, record.behaviour.samples)) if value is not None else ""
 
 
 def _warning(record: CardRecord) -> str:

@@ -101,6 +101,7 @@ SECTIONS: tuple[Section, ...] = (
     limits,
     licence,
     provenance.version,
+    provenance.changes,
     citation,
     notes,
 )

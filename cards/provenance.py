@@ -1,10 +1,11 @@
-"""The sections about where the weights come from: base, conversion, training, version."""
+"""The sections about where the weights come from: base, conversion, training, version, changes."""
 
 from collections.abc import Iterator, Mapping
 
 from zoo.adapter import LOCK_NAME, WEIGHTS_NAME
 from zoo.cards.markdown import cell, code, folded, image, number, table
 from zoo.cards.record import CardRecord
+from zoo.contracts.version import Version
 from zoo.pictures.training import TRAINING_NAME, alternative
 from zoo.specs.lock import INVENTED, ConversionRecord, TrainingRecord
 
@@ -54,6 +55,18 @@ def version(record: CardRecord) -> str:
     tag = f", tag `{record.tag}`" if record.hub_id else ""
     said = f" `{LOCK_NAME}` has every digest, and what is said here as data." if record.lock else ""
     return f"## Version\n\n{record.release.version}{tag}.{made_by}{digest}{said}"
+
+
+def changes(record: CardRecord) -> str:
+    """What is new in each version, the newest first; empty where the author does not say."""
+    known = {text: found for text in record.release.changes if (found := Version.parse(text))}
+    if not known:
+        return ""
+    parts = ["## Changes", "As the author says."]
+    for text in sorted(known, key=lambda one: known[one].order, reverse=True):
+        lines = "\n".join(f"- {cell(line)}" for line in record.release.changes[text])
+        parts.append(f"**{cell(text)}**\n\n{lines}")
+    return "\n\n".join(parts)
 
 
 def _conversion(conversion: ConversionRecord) -> str:

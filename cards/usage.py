@@ -1,6 +1,8 @@
 """The sections about the invocation and about using the adapter."""
 
+import json
 import re
+from typing import Any
 
 from zoo.cards.markdown import block, code
 from zoo.cards.record import CardRecord
@@ -30,13 +32,48 @@ def invocation(record: CardRecord) -> str:
 
 
 def usage(record: CardRecord) -> str:
-    """How to use it: a program that runs as printed."""
-    return (
-        "## How to use\n\n"
+    """How to use it: programs that run as printed."""
+    asked = asking(record)
+    parts = [
+        "## How to use",
+        *(
+            [
+                "With alora-zoo, which rewrites a request and reads the reply as `io.yaml` says:",
+                block(asked, "python"),
+                "With PEFT alone; rewriting the request and reading the reply are then yours:",
+            ]
+            if asked
+            else []
+        ),
         "The prefix is computed once with the base model, and its KV cache is handed to the adapter; "
-        "a server that has answered with the base model already has that cache.\n\n"
-        f"{block(snippet(record), 'python')}"
+        "a server that has answered with the base model already has that cache.",
+        block(snippet(record), "python"),
+    ]
+    return "\n\n".join(parts)
+
+
+def asking(record: CardRecord) -> str:
+    """The program that asks through the contract; empty where there is none, or no sample request."""
+    if record.contract is None or record.contract.result is None or not record.release.requests:
+        return ""
+    sample = record.release.requests[0]
+    source = f"{record.hub_id}@{record.tag}" if record.hub_id else "."
+    given = f", {_data(sample.arguments)}" if sample.arguments else ""
+    return "\n".join(
+        [
+            "from zoo.intrinsic import Intrinsic  # pip install alora-zoo",
+            "",
+            f"intrinsic = Intrinsic.load({_literal(source)})" + ("" if record.hub_id else "  # this folder"),
+            f"request = {_data(sample.as_request())}",
+            f"answer = intrinsic.ask(request{given})",
+            "print(answer.result)",
+        ]
     )
+
+
+def _data(value: dict[str, Any]) -> str:
+    """Texts and numbers as Python, which is JSON then: the same in every version of Python."""
+    return json.dumps(value, indent=4, ensure_ascii=False)
 
 
 def snippet(record: CardRecord) -> str:

@@ -1,19 +1,19 @@
 """The gate: one verdict over the adapters of a library, made of their reports and a policy."""
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo.adapter import AdapterRepo
 from zoo.ci.changed import changed_folders
 from zoo.ci.judgement import Judge
 from zoo.errors import UsageError
 from zoo.models import Dtype
 from zoo.progress import Progress, silent
+from zoo.provenance import sha256_file
 from zoo.report import Report, worst_exit_code
 from zoo.specs.document import read_yaml
-from zoo.specs.policy import POLICY_NAME, Policy
+from zoo.specs.policy import POLICY_NAME, Policy, Suite
 from zoo.validators.bases import Bases
 from zoo.validators.library import adapter_folders, validations
 from zoo.validators.validate import Settings
@@ -39,13 +39,16 @@ class Gate:
         return worst_exit_code(report.exit_code for report in self.reports)
 
 
-def chosen(paths: Sequence[Path], *, since: str = "", policy: Path | None = None) -> list[Path]:
+def chosen(
+    paths: Sequence[Path], *, since: str = "", policy: Path | None = None, suites: Sequence[Suite] = ()
+) -> list[Path]:
     """The adapter folders that a gate looks at.
 
     Args:
         paths: adapter folders and library folders.
         since: only those that changed since this commit; empty is all of them.
         policy: the file that was named as policy; a change of it concerns everybody.
+        suites: of the policy; so does a sample that is not the one it binds, whoever changed it and when.
 
     Raises:
         NotFoundError: a path does not exist or holds no adapter; a gate over nothing must not be green.
@@ -55,7 +58,14 @@ def chosen(paths: Sequence[Path], *, since: str = "", policy: Path | None = None
     if not paths:
         raise UsageError("no adapter was named", hint="zoo gate PATH..., or zoo gate --library DIR")
     folders = adapter_folders(paths)
-    return changed_folders(folders, since, policy=policy) if since else folders
+    if not since or not all(map(_is_bound, suites)):
+        return folders
+    return changed_folders(folders, since, policy=policy)
+
+
+def _is_bound(suite: Suite) -> bool:
+    data = Path(suite.data)
+    return data.is_file() and sha256_file(data) == suite.sha256
 
 
 def read_policy(path: Path | None) -> Policy:
@@ -111,4 +121,18 @@ def gate(
     for validation in validations(folders, chosen_settings, bases=bases, progress=progress):
         report = validation.report(list(validation))
         context = validation.context
-        yield judge.judge(report, AdapterRepo.open(context.repo.root), context)
+        yield judge.judge(report, context.repo, context)
+
+
+def reviewer(
+    policy: Path | None, *, base: str = "", device: str = "cpu", progress: Progress = silent
+) -> Callable[[Path], Report]:
+    """What gates one adapter under a policy; arguments as of `read_policy` and `gate`.
+
+    Raises:
+        NotFoundError: the policy is not there.
+        SpecError: ZG005, it breaks its specification.
+    """
+    demanded = read_policy(policy)
+    settings = Settings(base=base, device=device)
+    return lambda folder: next(gate([folder], policy=demanded, settings=settings, progress=progress))

@@ -14,7 +14,6 @@ from zoo.errors import NotFoundError, UndecidedError, ZooError
 from zoo.report import (
     Finding,
     Flagged,
-    Location,
     NotApplicable,
     Outcome,
     Passed,
@@ -23,11 +22,10 @@ from zoo.report import (
     Severity,
     Skipped,
 )
-from zoo.specs.policy import POLICY_NAME, AllowedSkip, Policy
+from zoo.specs.policy import AllowedSkip, Policy
 from zoo.validators.check import Context
 from zoo.validators.engine import did_not_pass, run_checks
 
-_POLICY = Location(file=POLICY_NAME)
 _OWN = "ZG"  # codes of the gate itself
 Find = Callable[[str], Published]
 
@@ -46,21 +44,21 @@ class Judge:
     today: datetime.date
     published: Find = Published.read
 
-    def judge(self, report: Report, repo: AdapterRepo | None, context: Context | None = None) -> Report:
+    def judge(self, report: Report, repo: AdapterRepo, context: Context | None = None) -> Report:
         """The report with the policy's own results, and with what it allows to be skipped.
 
         Args:
             report: of the adapter's checks.
-            repo: the adapter; None when its folder cannot even be opened.
+            repo: the adapter.
             context: of those checks, on whose base the suites are asked; None leaves that unchecked.
         """
-        name = _name(repo, report)
+        name = _name(repo)
         own = [one for one in self.policy.allowed_skips if _is_for(one.adapters, name)]
         # what the policy demands is not for the author to leave out
         authors = {code: why for code, why in report.allowed_skips.items() if not code.startswith(_OWN)}
         authors = authors if self.policy.author_skips == "allow" else {}
         allowed = {**authors, **{one.code: one.reason for one in own if one.expires >= self.today}}
-        demanded = [] if repo is None else list(self._demanded(report, repo, name, context))
+        demanded = list(self._demanded(report, repo, name, context))
         seen = replace(report, results=[*report.results, *demanded])
         first = [
             _result("ZG001", "Every required check passed", _required(seen, self.policy.required)),
@@ -135,8 +133,7 @@ def _required(report: Report, codes: list[str]) -> Outcome:
             seen[result.code] = result.outcome
     wrong = [code for code in codes if not _passed(seen.get(code))]
     findings = [
-        Finding(message=f"{code} {_how(seen.get(code))}", location=_POLICY, fix=f"zoo explain {code}")
-        for code in wrong
+        Finding(message=f"{code} {_how(seen.get(code))}", fix=f"zoo explain {code}") for code in wrong
     ]
     return Flagged(findings=findings) if findings else Passed(measured={"required": len(codes)})
 
@@ -179,7 +176,6 @@ def _current(own: list[AllowedSkip], report: Report, today: datetime.date) -> Ou
                 Finding(
                     message=f"the allowance for {one.code} ran out on {one.expires} ({one.reason})",
                     severity=Severity.ERROR if needed else Severity.WARNING,
-                    location=_POLICY,
                     fix="make the check run, or renew the allowance with a reason"
                     if needed
                     else "take it out: nothing needs it",
@@ -188,12 +184,11 @@ def _current(own: list[AllowedSkip], report: Report, today: datetime.date) -> Ou
     return Flagged(findings=findings) if findings else Passed(measured={"allowances": len(own)})
 
 
-def _name(repo: AdapterRepo | None, report: Report) -> str:
+def _name(repo: AdapterRepo) -> str:
     try:
-        release = repo.release if repo else None
+        return repo.release.name if repo.release else repo.name
     except ZooError:  # ZM001 says it
-        release = None
-    return release.name if release else repo.name if repo else report.subject.rstrip("/").rpartition("/")[2]
+        return repo.name
 
 
 def _result(code: str, title: str, outcome: Outcome) -> Result:

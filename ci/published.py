@@ -12,14 +12,13 @@ from zoo.contracts.contract import Contract, read_contract
 from zoo.contracts.source import fetch_contract
 from zoo.contracts.version import Version
 from zoo.errors import NotFoundError, SpecError, ZooError
+from zoo.evaluation.intervals import Z
 from zoo.hub.adapter import open_adapter
 from zoo.hub.address import Address
 from zoo.report import Finding, Flagged, Location, NotApplicable, Outcome, Passed, Skipped
 from zoo.specs.document import MAX_DOCUMENT_BYTES, read_json, read_yaml
 from zoo.specs.lock import BehaviourRecord, Lock
 from zoo.specs.release import ReleaseSpec
-
-Z95 = 1.959963984540054  # of a two-sided interval of 95 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +53,12 @@ class Published:
             HubError: ZH007 no access, ZH008 no answer.
         """
         place = Address.target(name)
-        remote = hub.read_remote(place.repo)
-        versions = [(known.order, tag) for tag in remote.tags if (known := Version.parse(place.version(tag)))]
+        tags = hub.read_tags(place.repo)
+        versions = [(known.order, tag) for tag in tags if (known := Version.parse(place.version(tag)))]
         if not versions:
             raise NotFoundError(f"{name} has no published version", hint="zoo publish makes one")
         tag = max(versions)[1]
-        commit, where = remote.tags[tag], f"{name}@{tag}"
+        commit, where = tags[tag], f"{name}@{tag}"
         with tempfile.TemporaryDirectory(prefix="zoo-gate-") as scratch:
             folder = Path(scratch)
             lock = _lock(place, commit, folder, where)
@@ -104,7 +103,7 @@ class Published:
                 reason=f"that {self.where} was measured on the same data is not recorded: no comparison",
                 hint="measure it on the data that the published version was measured on",
             )
-        spread = Z95 * math.sqrt(_variance(before, self.behaviour.samples) + _variance(after, new.samples))
+        spread = Z * math.sqrt(_variance(before, self.behaviour.samples) + _variance(after, new.samples))
         drop = before - after
         measured = {
             "published_accuracy": before,

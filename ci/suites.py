@@ -18,7 +18,7 @@ from zoo.evaluation.intervals import Interval, of_difference, of_mean, wilson_in
 from zoo.evaluation.sample import strata
 from zoo.evaluation.verdict import plain, signed
 from zoo.prompts import Invocation
-from zoo.report import Finding, Location
+from zoo.report import Finding
 from zoo.specs.policy import POLICY_NAME, Regression, Suite
 from zoo.training.contract import Contract
 from zoo.training.dataset import Dataset, Sample, read_dataset
@@ -151,17 +151,15 @@ def suite_checks(bench: Bench) -> tuple[Check, ...]:
 def _sample(bench: Bench, context: Context) -> Said:
     """ZG006: digest, enough of each answer, and not what it was trained on."""
     suite = bench.suite
-    place = Location(file=POLICY_NAME, pointer=f"suites.{suite.name}")
     if bench.data.sha256 != suite.sha256:
         yield Finding(
             message=f"{suite.data} has sha256 {bench.data.sha256}, and the policy binds "
             f"{suite.sha256[:12]}…: another sample is another yardstick",
-            location=place,
             fix="restore the file; or bind the new one, knowing that figures before and after do not compare",
         )
         return
     if not bench.samples:
-        yield Finding(message=f"{suite.data} has no sample for {bench.name}", location=place)
+        yield Finding(message=f"{suite.data} has no sample for {bench.name}")
         return
     known = strata(bench.samples)
     answers = Counter(known)
@@ -169,14 +167,12 @@ def _sample(bench: Bench, context: Context) -> Said:
         if count < suite.per_answer:
             yield Finding(
                 message=f"{suite.data} has {count} samples of {answer[:60]}; {suite.per_answer} are demanded",
-                location=place,
                 fix="draw more: zoo sample",
             )
     training = context.repo.lock.training if context.repo.lock else None
     if training is not None and training.data_sha256 == suite.sha256:
         yield Finding(
             message=f"it was trained on {suite.data} itself: what it answers to that shows nothing",
-            location=place,
             fix="train without these samples, or measure on others",
         )
     yield bench.named("samples", len(known))

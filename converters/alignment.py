@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zoo.converters.base_weights import BLOCK_BYTES, BaseWeights, open_base_weights
+from zoo.converters.module_weights import tied_embedding
 from zoo.errors import RefusedError, UsageError
 from zoo.models import CONV1D_TYPES
 
@@ -169,10 +170,8 @@ def weight_name(names: Mapping[str, object], path: str) -> str:
     wanted = f"{path}.weight"
     if wanted in names:
         return wanted
-    if path == "lm_head":
-        tied = [name for name in names if name.endswith("embed_tokens.weight")]
-        if len(tied) == 1:
-            return tied[0]
+    if path == "lm_head" and (tied := tied_embedding(names)):
+        return tied
     near = [name for name in names if name.endswith(f".{wanted}") or wanted.endswith(f".{name}")]
     if len(near) == 1:
         return near[0]

@@ -63,16 +63,35 @@ def canonical(a: "Tensor", b: "Tensor", scale: float = 1.0) -> Canonical:
     import torch
 
     with one_thread():
-        left, upper_b = torch.linalg.qr(b.double())
-        right, upper_a = torch.linalg.qr(a.double().T)
-        u, s, vt = torch.linalg.svd(scale * upper_b @ upper_a.T)
+        u, s, v = _decomposed(a, b, scale)
         kept = int((s > NEGLIGIBLE * s[0]).sum()) if len(s) and s[0] > 0 else 0
-        u, s, v = left @ u[:, :kept], s[:kept], right @ vt[:kept].T
+        u, s, v = u[:, :kept], s[:kept], v[:, :kept]
         if kept:
             largest = v.abs().argmax(dim=0)
             signs = torch.where(v[largest, torch.arange(kept)] < 0, -1.0, 1.0).double()
             u, v = u * signs, v * signs
     return Canonical(u=u, s=s, v=v)
+
+
+def uncancelled(a: "Tensor", b: "Tensor", scale: float) -> "tuple[Tensor, Tensor]":
+    """Other factors of `scale * b @ a`, none of whose columns makes up for another; see `canonical`.
+
+    Returns:
+        float64 `[k, in]` and `[out, k]`, k at most r; each singular value's root is in both.
+    """
+    with one_thread():
+        u, s, v = _decomposed(a, b, scale)
+        return (v * s.sqrt()).T, u * s.sqrt()
+
+
+def _decomposed(a: "Tensor", b: "Tensor", scale: float) -> "tuple[Tensor, Tensor, Tensor]":
+    """`scale * b @ a` as u, s and v, all of them, rounding included."""
+    import torch
+
+    left, upper_b = torch.linalg.qr(b.double())
+    right, upper_a = torch.linalg.qr(a.double().T)
+    u, s, vt = torch.linalg.svd(scale * upper_b @ upper_a.T, full_matrices=False)
+    return left @ u, s, right @ vt.T
 
 
 def inner(a: "Tensor", b: "Tensor", other_a: "Tensor", other_b: "Tensor") -> float:

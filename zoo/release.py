@@ -20,7 +20,7 @@ from zoo.publishing.presentation import PLAIN, Presentation
 from zoo.publishing.previous import foresee
 from zoo.publishing.repository import NOTHING, HubPublication
 from zoo.publishing.result import Published
-from zoo.publishing.review import ReviewedPublication
+from zoo.publishing.review import GateOf, ReviewedPublication
 from zoo.publishing.stage import StagedRelease, scratch_folder, stage_release
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def publish(
     dry_run: bool = False,
     presentation: Presentation = PLAIN,
     reviewed: bool = False,
+    gate: GateOf | None = None,
     base: str = "",
     device: str = "cpu",
     signer: "Signing | None" = None,
@@ -62,6 +63,7 @@ def publish(
         dry_run: stop after the plan; nothing is written anywhere.
         presentation: access to the repository, its collection, and what the release supersedes.
         reviewed: through a pull request, which is gated from a clean download and merged if that passes.
+        gate: what then gives the verdict, such as that of `zoo.ci.gate.reviewer`; None is the checks.
         base: what to resolve as base model; empty takes the one that `zoo.yaml` names.
         device: torch device of the checks.
         signer: of `zoo.attestation.signing.open_signer`; None publishes without a signature.
@@ -109,7 +111,7 @@ def publish(
             "on_plan": on_plan,
         }
         if reviewed:
-            return ReviewedPublication(staged, scratch, base=base, device=device, **how).run()
+            return ReviewedPublication(staged, scratch, base=base, device=device, gate=gate, **how).run()
         return HubPublication(staged, scratch, **how).run()
 
 

@@ -24,7 +24,7 @@ from zoo.hub.address import Address, commit_of
 from zoo.provenance import folder_digest, payload_digests
 from zoo.staging import write_file
 
-IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
+IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # huggingface_hub's own default; a tag, which may move
 COMMAND = ("uv", "run", "--with", f"alora-zoo=={__version__}", "python", "-m", "zoo.ci.fleet.shard")
 MOUNTED = "/library"
 DEFAULT_JOBS = 4
@@ -42,12 +42,14 @@ class Target:
         repo: `org/name[@revision]` of the library on the Hub.
         root: the folder here that the repository holds.
         workers: how many Jobs.
+        image: of their container, which has uv. It is given the user's token.
     """
 
     flavour: str
     repo: str
     root: Path
     workers: int = DEFAULT_JOBS
+    image: str = IMAGE
 
 
 class JobsCrew:
@@ -112,9 +114,6 @@ class JobsCrew:
     def _ended(self, job: str, state: jobs.JobState) -> Iterator[Finished]:
         """What an ended Job leaves: results, and adapters that another one has to take."""
         said = read(jobs.job_lines(job))
-        if said.refused:
-            del self._open[job]
-            raise UndecidedError(f"the Job {job} gave up: {said.refused}", hint=f"hf jobs logs {job}")
         left = []
         for task in self._open[job]:
             if (found := said.finished.get(task.index)) is not None:
@@ -122,6 +121,8 @@ class JobsCrew:
             else:
                 left.append(task)
         del self._open[job]  # now: who breaks off above reads this log again
+        if said.refused:
+            raise UndecidedError(f"the Job {job} gave up: {said.refused}", hint=f"hf jobs logs {job}")
         if left:
             yield from self._retry(job, state, said, left)
         self._write()
@@ -161,7 +162,7 @@ class JobsCrew:
         content = json.dumps({"order": self._order.dump(), "adapters": places})
         job = jobs.start_job(
             COMMAND,
-            image=IMAGE,
+            image=self._at.image,
             flavour=self._at.flavour,
             mount=self._mount,
             environment={ORDER: pack(content), LIBRARY: self._mount.path},

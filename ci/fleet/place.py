@@ -26,6 +26,7 @@ class Place:
         detail: a cluster's address, or a Job's flavour; empty for Ray on this machine.
         workers: how many; 0 leaves it to the kind.
         repo: `org/name[@revision]` of the library on the Hub, for Jobs.
+        image: of a Job's container; empty for the default.
         root: the library here, for Jobs.
     """
 
@@ -33,16 +34,20 @@ class Place:
     detail: str = ""
     workers: int = 0
     repo: str = ""
+    image: str = ""
     root: Path = Path()
 
     @classmethod
-    def parse(cls, text: str, *, workers: int = 0, repo: str = "", paths: Sequence[Path] = ()) -> "Place":
+    def parse(
+        cls, text: str, *, workers: int = 0, repo: str = "", image: str = "", paths: Sequence[Path] = ()
+    ) -> "Place":
         """A place from `ray`, `ray:ADDRESS` or `jobs:FLAVOUR`; empty is `ray`.
 
         Args:
             text: where.
             workers: see above.
             repo: see above.
+            image: see above.
             paths: what is gated; Jobs take one library.
 
         Raises:
@@ -58,24 +63,28 @@ class Place:
                 "Jobs need a flavour, and the library on the Hub, which they mount",
                 hint="--on jobs:l4x1 --repo ORG/NAME",
             )
-        if kind == "ray" and repo:
-            raise UsageError("--repo is for Jobs: workers on Ray read the folder", hint="leave --repo out")
+        if kind == "ray" and (repo or image):
+            raise UsageError(
+                "--repo and --image are for Jobs: workers on Ray read the folder, and run what is here",
+                hint="leave them out, or --on jobs:FLAVOUR",
+            )
         if kind == "jobs" and len(paths) != 1:
             raise UsageError(
                 "Jobs mount one library", hint="zoo gate --library DIR --on jobs:… --repo ORG/NAME"
             )
         root = paths[0] if paths else Path()
-        return cls(kind=kind, detail=detail, workers=workers, repo=repo, root=root)
+        return cls(kind=kind, detail=detail, workers=workers, repo=repo, image=image, root=root)
 
     def crew(
         self, order: Order, folders: Sequence[Path], journal: Journal, progress: Progress
     ) -> AbstractContextManager[Crew]:
         """The workers, for as long as the context lasts; each kind says what it raises."""
         if self.kind == "jobs":
-            from zoo.ci.fleet.on_jobs import DEFAULT_JOBS, Target, jobs_crew
+            from zoo.ci.fleet.on_jobs import DEFAULT_JOBS, IMAGE, Target, jobs_crew
 
             workers = self.workers or DEFAULT_JOBS
-            target = Target(flavour=self.detail, repo=self.repo, root=self.root, workers=workers)
+            image = self.image or IMAGE
+            target = Target(flavour=self.detail, repo=self.repo, root=self.root, workers=workers, image=image)
             return jobs_crew(order, at=target, folders=folders, journal=journal)
         from zoo.ci.fleet.on_ray import ray_crew
 
@@ -109,7 +118,8 @@ def gate_at(
     """
     day = today or datetime.datetime.now(datetime.UTC).date()
     order = Order(settings=settings, policy=policy, today=day)
-    journal = Journal(order, where=f"{place.kind}:{place.detail}")
+    where = (place.kind, place.detail, place.repo, place.image)
+    journal = Journal(order, where=":".join(where))
     if fresh:
         journal.clear()
     if not folders:

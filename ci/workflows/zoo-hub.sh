@@ -21,7 +21,7 @@ if [ -z "$repo" ]; then
   exit 2
 fi
 if ! command -v zoo > /dev/null; then
-  python -m pip install --quiet "alora-zoo${ZOO_VERSION:+==$ZOO_VERSION}"
+  python -m pip install --quiet "alora-zoo${ZOO_VERSION:+==$ZOO_VERSION}" || exit 3
 fi
 
 revision="${ZOO_REVISION:-}"
@@ -43,8 +43,11 @@ revision="${revision:-main}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 echo "zoo-hub: $repo at $revision" >&2
-hf download "$repo" --revision "$revision" --local-dir "$work/${repo##*/}" > /dev/null
 folder="$work/${repo##*/}"
+if ! hf download "$repo" --revision "$revision" --local-dir "$folder" > /dev/null; then
+  echo "zoo-hub: it cannot be downloaded, so nothing was checked" >&2
+  exit 3 # not 1: that is a verdict
+fi
 
 status=0
 worst() { # a defect hides the verdict, and a no outranks what was not decided

@@ -39,6 +39,7 @@ class Export:
         error: largest relative error of a module from the dtype that was asked for; 0 where it was kept.
         activated: whether the invocation is in it.
         notes: what its engine does with it, and how to load it.
+        warnings: what the user should look at.
     """
 
     out: Path
@@ -49,6 +50,7 @@ class Export:
     error: float
     activated: bool
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The export for people, one fact a line."""
@@ -57,6 +59,7 @@ class Export:
             f"wrote       {self.out} ({self.format})",
             f"weights     {self.modules} modules, rank {self.rank}, {self.dtype}{rounding}",
             *(f"note        {note}" for note in self.notes),
+            *(f"warning     {warning}" for warning in self.warnings),
         ]
 
     def to_document(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class Export:
             "error": self.error,
             "activated": self.activated,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 
@@ -100,12 +104,12 @@ def export(
             code="ZX007",
             hint="say --every-token if that is what you want",
         )
+    check_out(out, format)
     form, error = form.cast(dtype) if dtype else (form, 0.0)
     if format == "gguf":
         form, more = _write_gguf(form, out)
         error = max(error, more)
     else:
-        check_target(out)
         with staged_folder(out) as stage:
             _WRITERS[format](form, stage)
     return Export(
@@ -117,13 +121,24 @@ def export(
         error=error,
         activated=bool(form.invocation_ids),
         notes=tuple(_notes(form, out, format)),
+        warnings=form.warnings,
     )
+
+
+def check_out(out: Path, format: Format) -> None:
+    """Refuses a target that exists, before any work.
+
+    Raises:
+        UsageError: a folder that is not empty, or for GGUF anything at all.
+    """
+    if format != "gguf":
+        check_target(out)
+    elif out.exists():
+        raise UsageError(f"{out} exists", hint="name a new file, such as adapter.gguf")
 
 
 def _write_gguf(form: NormalForm, out: Path) -> tuple[NormalForm, float]:
     """GGUF holds float32 or float16; bfloat16 widens to float32 without a loss."""
-    if out.is_dir() or out.exists():
-        raise UsageError(f"{out} exists", hint="name a new file, such as adapter.gguf")
     form, error = form.cast("float16" if form.folded.dtype == "float16" else "float32")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as scratch:
@@ -134,19 +149,18 @@ def _write_gguf(form: NormalForm, out: Path) -> tuple[NormalForm, float]:
 
 def _notes(form: NormalForm, out: Path, format: Format) -> list[str]:
     lines = []
-    if format in ("vllm", "sglang"):
-        served = next((rank for rank in SERVED_RANKS if rank >= form.folded.rank), None)
-        if served is None:
-            lines.append(f"rank {form.folded.rank} is above {SERVED_RANKS[-1]}, the largest that vLLM serves")
-        elif format == "vllm":
-            lines.append(
-                f"vllm serve {form.base.id} --enable-lora --max-lora-rank {served} "
-                f"--lora-modules {form.name}={out}"
-            )
-        else:
-            lines.append(
-                f"python -m sglang.launch_server --model-path {form.base.id} --lora-paths {form.name}={out}"
-            )
+    served = next((rank for rank in SERVED_RANKS if rank >= form.folded.rank), None)
+    if format == "vllm" and served is None:
+        lines.append(f"rank {form.folded.rank} is above {SERVED_RANKS[-1]}, the largest that vLLM serves")
+    elif format == "vllm":
+        lines.append(
+            f"vllm serve {form.base.id} --enable-lora --max-lora-rank {served} "
+            f"--lora-modules {form.name}={out}"
+        )
+    if format == "sglang":
+        lines.append(
+            f"python -m sglang.launch_server --model-path {form.base.id} --lora-paths {form.name}={out}"
+        )
     if form.invocation_ids and format in ("vllm", "gguf"):
         engine = "llama-server" if format == "gguf" else format
         lines += [

@@ -11,11 +11,12 @@ from zoo.converters.base_weights import streamed
 from zoo.converters.canonical import one_thread
 from zoo.converters.fold import Folded, fold
 from zoo.converters.keys import PREFIX
-from zoo.converters.planning import resolve_base
+from zoo.converters.planning import base_warnings, resolve_base
 from zoo.converters.rank import A, B
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.source import Source
 from zoo.converters.tensors import finite
+from zoo.converters.weights_file import write_weights
 from zoo.errors import RefusedError, UsageError
 from zoo.layouts import CONFIG_NAME
 from zoo.models import BaseModel
@@ -34,12 +35,14 @@ class NormalForm:
         base: the base model; its weights may not be here.
         folded: the weights.
         invocation_ids: what activates it; empty for a plain LoRA.
+        warnings: what the user should look at.
     """
 
     name: str
     base: BaseModel
     folded: Folded
     invocation_ids: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path, *, base: str = "", progress: Progress = silent) -> "NormalForm":
@@ -70,6 +73,7 @@ class NormalForm:
             base=known,
             folded=fold(checkpoint, known.linears, progress=progress),
             invocation_ids=stated.ids if stated else (),
+            warnings=(*checkpoint.warnings, *base_warnings(checkpoint, known)),
         )
 
     @cached_property
@@ -127,8 +131,6 @@ def write_peft(form: NormalForm, folder: Path) -> AdapterRepo:
     """
     import json
 
-    from safetensors.torch import save_file
-
     from zoo.converters.release_folder import adapter_config
 
     config = adapter_config(
@@ -140,7 +142,5 @@ def write_peft(form: NormalForm, folder: Path) -> AdapterRepo:
     if not form.invocation_ids:
         config["alora_invocation_tokens"] = None
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    content = {name: tensor.contiguous() for name, tensor in sorted(form.folded.weights.items())}
-    save_file(content, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    (folder / WEIGHTS_NAME).chmod(0o644)  # safetensors makes it private to the user
+    write_weights(folder / WEIGHTS_NAME, form.folded.weights)
     return AdapterRepo(root=folder, name=form.name)

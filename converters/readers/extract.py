@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from zoo.converters.base_weights import BaseWeights, open_base_weights
 from zoo.converters.checkpoint import LoraCheckpoint
 from zoo.converters.forms import Form
+from zoo.converters.module_weights import LM_HEAD, tied_embedding
 from zoo.converters.modules import broken, find_module
 from zoo.converters.source import NO_CONFIG
 from zoo.converters.variants.approximation import Approximated, cut, lead
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "full fine-tune"
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def _total(modules: dict[str, Extracted]) -> float:
 
 def _same_names(tuned: BaseWeights, original: BaseWeights, base: BaseModel) -> None:
     """A tied lm_head may be written by one of them and not by the other."""
-    names = {name for name in {*tuned.places} ^ {*original.places} if name != "lm_head.weight"}
+    names = {name for name in {*tuned.places} ^ {*original.places} if name != LM_HEAD}
     common = {*tuned.places} & {*original.places}
     names |= {name for name in common if tuned.shape(name) != original.shape(name)}
     if names:
@@ -138,8 +138,7 @@ def _untied(name: str, weights: BaseWeights) -> str:
     """
     if name in weights.places:
         return name
-    tied = [found for found in weights.places if found.endswith(_EMBEDDINGS)]
-    return tied[0] if len(tied) == 1 else name
+    return tied_embedding(weights.places) or name
 
 
 def _lost(dropped: list[tuple[str, float]]) -> Iterator[str]:

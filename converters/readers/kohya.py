@@ -73,7 +73,9 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     once(places.values())
     if dense:
         what = "is a DoRA, whose magnitudes rescale the base weight's columns"
-        exact |= approximated_modules(source.name, what, dense, max_error=options.max_error, code="ZV008")
+        exact |= approximated_modules(
+            source.name, what, dense, max_error=options.max_error, code="ZV008", teacher=False
+        )
     bare = sum("alpha" not in parts for parts in modules.values())
     warnings = [f"{bare} modules have no alpha; it is taken as their rank, a scale of 1"] if bare else []
     notes = ["alpha / rank of each module → folded into lora_B"]

@@ -133,8 +133,8 @@ def _storeds(
     ranks = resolve_patterns(config.rank_pattern, paths, config.r)
     alphas = resolve_patterns(config.alpha_pattern, paths, _alpha(method, settings))
     widest = max(out for _, (out, _) in places.values()), max(wide for _, (_, wide) in places.values())
-    weights = ModuleWeights(base=base)
     order = in_model_order(places, base) if method.ordered else list(places)
+    weights = ModuleWeights(base=base, order=tuple(places[written][0] for written in order))
     among = tuple(places[written][1] for written in order)
     keys = {
         written: method.key(places[written][0], index, len(order), settings)

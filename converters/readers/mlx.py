@@ -66,8 +66,9 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     once(places.values())
     if doras:
         what = "is a DoRA, whose magnitudes rescale the base weight"
-        name = source.folder.name
-        plain |= approximated_modules(name, what, doras, max_error=options.max_error, code="ZV008")
+        plain |= approximated_modules(
+            source.folder.name, what, doras, max_error=options.max_error, code="ZV008", teacher=False
+        )
     said = source.document.get("lora_parameters")
     scale = said if isinstance(said, dict) else {}
     return assemble(

@@ -65,7 +65,7 @@ def read(source: Source, base: BaseModel, options: ReadOptions) -> LoraCheckpoin
     refuse(source, base, initial=before is not None)
     modules, renames = adapted_modules(source, base)
     dropped = dropped_copies(source, base)
-    weights = ModuleWeights(base=base)
+    weights = ModuleWeights(base=base, order=tuple(module.path for module in modules))
     plans = _stored(source, modules, weights)
     if before is None:
         loaders = _loaders(source, plans, options)
@@ -171,13 +171,14 @@ def _stored(source: Source, modules: Sequence[ModuleTensors], weights: ModuleWei
             source,
             weights,
             ranks[module.path],
-            _scale(alphas[module.path], ranks[module.path], config),
+            scale_of(alphas[module.path], ranks[module.path], config),
         )
         for module in modules
     }
 
 
-def _scale(alpha: float, rank: int, config: AdapterConfig) -> float:
+def scale_of(alpha: float, rank: int, config: AdapterConfig) -> float:
+    """What multiplies the product of a module's factors."""
     return alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
 
 

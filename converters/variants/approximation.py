@@ -22,6 +22,8 @@ MAX_RANK = 1024
 RANKS_SHOWN = (8, 16, 64, 256, 1024)
 MAX_MEASURED = 16  # modules that a refusal measures: it is to take minutes at most
 _OVERSAMPLED, _ITERATIONS, _PROBES = 16, 4, 8
+_DISTILLED = "--recover DATA distils the original instead, from its best factors of --grow RANK"
+_NO_TEACHER = "--recover cannot make up for it: PEFT, which would run the teacher, does not load this format"
 
 
 class Dense(Protocol):
@@ -117,7 +119,12 @@ def lead(delta: "Tensor", *, rank: int = MAX_RANK) -> Leading:
 
 
 def refuse_dense(
-    name: str, what: str, modules: "Mapping[str, Callable[[], Dense]]", *, code: str
+    name: str,
+    what: str,
+    modules: "Mapping[str, Callable[[], Dense]]",
+    *,
+    code: str,
+    teacher: bool = True,
 ) -> RefusedError:
     """The refusal of an update of full rank, with the measured error of the worst module at several ranks.
 
@@ -126,6 +133,7 @@ def refuse_dense(
         what: what it is, as the end of a sentence "it …".
         modules: loads the updates by module path.
         code: of the refusal.
+        teacher: whether PEFT loads the source, so that it can be distilled.
     """
     paths = _spread(list(modules))
     found = [_measured(modules[path]()) for path in paths]
@@ -139,8 +147,7 @@ def refuse_dense(
         f"{name} has no exact low-rank form: it {what}; relative error of the worst of {many}: {said}",
         code=code,
         hint=f"--max-error {math.ceil(good * 1000) / 1000:.3g} accepts that loss and finds the rank; more "
-        "than a few per cent is seldom harmless; with --recover DATA an adapter that PEFT loads is distilled "
-        "instead, from its best factors of --grow RANK",
+        f"than a few per cent is seldom harmless; {_DISTILLED if teacher else _NO_TEACHER}",
     )
 
 
@@ -152,14 +159,17 @@ def approximated_modules(
     max_error: float | None,
     rank: int | None = None,
     code: str,
+    teacher: bool = True,
 ) -> dict[str, Callable[[], Form]]:
     """Loaders of factors within `max_error`, or else of the best ones of a rank, each computed once.
+
+    The arguments are those of `refuse_dense`.
 
     Raises:
         RefusedError: `code`, no error was accepted, or (when loaded) no rank up to `MAX_RANK` is within it.
     """
     if max_error is None and rank is None:
-        raise refuse_dense(name, what, modules, code=code)
+        raise refuse_dense(name, what, modules, code=code, teacher=teacher)
 
     def loader(path: str) -> Callable[[], Form]:
         kept: list[Form] = []
@@ -172,7 +182,7 @@ def approximated_modules(
                 else:
                     form = cut(_measured(dense), rank or 1)
                 if form is None:
-                    raise refuse_dense(name, what, {path: modules[path]}, code=code)
+                    raise refuse_dense(name, what, {path: modules[path]}, code=code, teacher=teacher)
                 kept.append(form)
             return kept[0]
 

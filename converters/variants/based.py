@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from zoo.converters.canonical import uncancelled
 from zoo.converters.forms import Form, LowRank
 from zoo.converters.tall import smallest, times
 from zoo.converters.variants.stored import Stored
@@ -33,7 +34,7 @@ class Reflections:
     weight: "Callable[[], Tensor]"
 
     def low_rank(self) -> LowRank:
-        """−W₀ U T as b, Uᵀ as a."""
+        """−W₀ U T Uᵀ, by other factors of U T Uᵀ: PEFT starts from equal pairs of u, which cancel."""
         import torch
 
         u = self._units()
@@ -43,7 +44,8 @@ class Reflections:
         for i in range(r):
             t[:i, i] = -2 * (t[:i, :i] @ gram[:i, i])
             t[i, i] = 2
-        return LowRank(a=u.T.contiguous(), b=-times(self.weight(), u @ t), scale=1.0)
+        a, b = uncancelled(u.T, u @ t, 1.0)
+        return LowRank(a=a.contiguous(), b=-times(self.weight(), b), scale=1.0)
 
     def update(self, x: "Tensor") -> "Tensor":
         """The input reflected once for each vector, through the base weight, less the input unreflected."""
@@ -99,15 +101,15 @@ class Replacement:
     weight: "Callable[[], Tensor]"
 
     def low_rank(self) -> LowRank:
-        """What is put in less what is taken out, as a."""
+        """What is put in less what is taken out, as a; PEFT begins with the same in both."""
         q, p = self._projections()
-        a = -times(self.weight().T, p).T
+        a = -times(self.weight().T, p, exact=True).T
         return LowRank(a=a if self.injected is None else a + self.injected, b=q, scale=1.0)
 
     def update(self, x: "Tensor") -> "Tensor":
         """The library's own forward: on the base's output, not on its weight."""
         q, p = self._projections()
-        taken = (times(self.weight(), x.T).T @ p) @ q.T
+        taken = (times(self.weight(), x.T, exact=True).T @ p) @ q.T
         return -taken if self.injected is None else (x @ self.injected.T) @ q.T - taken
 
     def _projections(self) -> "tuple[Tensor, Tensor]":

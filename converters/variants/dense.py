@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.converters.forms import LowRank
 from zoo.converters.modules import broken
 from zoo.converters.variants.approximation import Dense
-from zoo.converters.variants.stored import Stored
+from zoo.converters.variants.stored import Stored, unfoldable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,12 +95,16 @@ class Rotated:
 
 
 def oft(stored: Stored) -> Dense:
-    """OFT's form; the constrained variant (coft) is projected when it runs, and refused here."""
+    """OFT's form.
+
+    Raises:
+        RefusedError: ZV012, the constrained variant (coft), which is projected when it runs; ZV016.
+    """
     import torch
 
     vectors = stored.take("oft_R", None, None)
     if stored.settings.get("coft"):
-        raise broken("constrained OFT (coft) changes its weights each time it runs")
+        raise unfoldable("is a constrained OFT (coft), which changes its weights each time it runs")
     size = _block_size(vectors.shape[1])
     blocks = stored.shape[1] // size
     if vectors.shape[0] not in (1, blocks) or blocks * size != stored.shape[1]:
@@ -123,16 +127,16 @@ def boft(stored: Stored) -> Dense:
     """BOFT's form without butterfly factors, which PEFT itself uses wherever its CUDA extension is missing.
 
     Raises:
-        RefusedError: ZV016, several butterfly factors, or blocks that do not fit.
+        RefusedError: ZV012, several butterfly factors; ZV016, blocks that do not fit.
     """
     import torch
 
     values = stored.take("boft_R", None, None, None, None)
     factors, blocks, size, other = values.shape
-    if factors != 1 or size != other or blocks * size != stored.shape[1]:
-        raise broken(
-            f"{stored.path}: {factors} butterfly factors of {blocks} blocks of {size} are not supported"
-        )
+    if factors != 1:
+        raise unfoldable(f"is a BOFT of {factors} butterfly factors, which need PEFT's CUDA extension")
+    if size != other or blocks * size != stored.shape[1]:
+        raise broken(f"{stored.path}: {blocks} rotations of {size} do not fit {stored.shape[1]} inputs")
     skew = 0.5 * (values[0].double() - values[0].double().transpose(1, 2))
     one = torch.eye(size, dtype=torch.float64).expand_as(skew)
     rotations = torch.linalg.solve(one + skew, one - skew, left=False)

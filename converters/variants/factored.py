@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from zoo.converters.forms import Form, LowRank
 from zoo.converters.modules import broken
-from zoo.converters.variants.stored import Stored
+from zoo.converters.variants.stored import Stored, unfoldable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,10 +103,16 @@ def pvera(stored: Stored) -> Form:
     """PVeRA's form at its mean: the first half of `lambda_d` and of A; the second is a log variance.
 
     Source: peft 0.21.2, tuners/pvera/layer.py, `Linear.forward` and `_reparametrize`.
+
+    Raises:
+        RefusedError: ZV012, a sampled one; ZV016, its projections were not saved.
     """
     out, wide = stored.shape
     if stored.settings.get("sample_at_inference"):
-        raise broken("sample_at_inference draws another update each time")
+        raise unfoldable(
+            "is a PVeRA that draws another update each time (sample_at_inference)",
+            hint="set sample_at_inference to false in its config, and it is taken at its mean",
+        )
     both = stored.take("pvera_lambda_d", None)
     r = stored.agree(both.shape[0] // 2)
     if "pvera_A" not in stored.tensors:

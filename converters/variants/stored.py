@@ -10,6 +10,8 @@ from zoo.errors import RefusedError
 if TYPE_CHECKING:
     from torch import Tensor
 
+MERGE = "merge it where it was trained (merge_and_unload), and convert that model with --extract RANK"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -113,3 +115,13 @@ class Stored:
         if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e9:
             raise broken(f"{key} is {str(value)[:40]!r}, not a number")
         return value
+
+
+def unfoldable(what: str, *, hint: str = MERGE) -> RefusedError:
+    """ZV012 for a mode of a method that has no fixed update, or none that zoo can hold against PEFT's.
+
+    Args:
+        what: the end of a sentence "the adapter …".
+        hint: what to do.
+    """
+    return RefusedError(f"the adapter {what}", code="ZV012", hint=hint)

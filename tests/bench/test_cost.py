@@ -119,3 +119,18 @@ def test_a_plain_lora_switches_to_nothing(
     lora = build_adapter(tiny_base, tmp_path / "lora")
     assert run(["cost", str(lora), "--base", str(tiny_base.folder)]) == 2
     assert "no invocation" in capsys.readouterr().err
+
+
+def test_a_folder_beside_the_adapter_is_not_its_base(
+    tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who made the adapter may have put it there: elsewhere in zoo such a name is the Hub's alone."""
+    from tests.conftest import build_adapter
+
+    lora = build_adapter(tiny_base, tmp_path / "lora")
+    config = json.loads((lora / "adapter_config.json").read_text())
+    name = tiny_base.folder.name
+    (lora / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": name}))
+    monkeypatch.chdir(tiny_base.folder.parent)
+    assert run(["cost", str(lora)]) == 2
+    assert f"no base model '{name}'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Runs a command and measures its CPU time, its wall time and its largest memory, with all it started."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -57,6 +58,22 @@ def run(command: Sequence[str]) -> Run:
     return Run(
         status=status, stdout=done.stdout, cpu_seconds=cpu, wall_seconds=wall, peak_mib=peak_kib / 1024
     )
+
+
+def arms_parser(arms: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of every comparison whose arms are processes of their own; see `run_arms`.
+
+    Args:
+        arms: their names.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--arm", choices=arms)
+    parser.add_argument("--dry", action="store_true", help="record nothing")
+    return parser
 
 
 def run_arms(

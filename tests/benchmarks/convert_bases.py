@@ -21,7 +21,7 @@ from tests.conftest import build_tiny_base
 if TYPE_CHECKING:
     import torch
 
-WHOLE, RANK, BAR_MIB, BLOCK = 2, 16, 1536, 1 << 20
+WHOLE, RANK, BAR_MIB, BLOCK, ROUNDS = 2, 16, 1536, 1 << 20, 3
 ALL = tuple(LINEARS)
 SOME = ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj")  # one of each shape: each takes many seconds
 SIZES = {"hidden_size": 4096, "intermediate_size": 14336, "head_dim": 128, "num_attention_heads": 32}
@@ -170,10 +170,14 @@ def forget(places: list[tuple[Path, Callable[[str], bool]]]) -> None:
 def measure(root: Path) -> dict[str, dict[str, float]]:
     found = {}
     for method, places in needed(root).items():
-        forget(places)
-        reading = read(places)
-        forget(places)
-        made = child(CONVERT, root / "base", root / method, root / "out")
+        readings, mades = [], []
+        for _ in range(1 if method == "KaSA" else ROUNDS):
+            forget(places)
+            readings.append(read(places))
+            forget(places)
+            mades.append(child(CONVERT, root / "base", root / method, root / "out"))
+        reading = min(readings, key=lambda one: one.wall)
+        made = min(mades, key=lambda one: one.wall)
         found[method] = {
             "modules": len(
                 list(modules(SOME if method == "KaSA" else ALL, 1 if method == "KaSA" else WHOLE))
@@ -203,10 +207,10 @@ def main() -> None:
         all(one["over_reading"] <= 2 and one["peak_mib"] <= BAR_MIB for one in value.values()),
         "reading the needed weights once in the same run, out of the page cache as the fold finds them",
         ".venv/bin/python -m tests.benchmarks.convert_bases",
-        note=f"HRA and PiSSA on all modules of {WHOLE} layers, KaSA on one module of each shape; PiSSA's "
+        note=f"best of {ROUNDS} rounds in turn, of KaSA one; HRA and PiSSA on all modules of {WHOLE} layers, KaSA on one module of each shape; PiSSA's "
         "needs the adapter before training and no base weights: held against the shards of its modules; "
-        "KaSA's needs the smallest singular vectors of each weight, for which out x in x min(out, in) "
-        "multiplications are the beginning: 240 thousand million for a feed-forward module",
+        "KaSA's needs the smallest singular vectors of each weight, for which half of out x in x min(out, in)"
+        " multiplications in float64 are the beginning: 120 thousand million for a feed-forward module",
     )
 
 

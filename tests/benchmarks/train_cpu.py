@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.child import run_arms
+from tests.benchmarks.child import arms_parser, run_arms
 from tests.demo.relevance_data import INVOCATION, read_pairs
 from zoo.models import DEFAULT, load_model, resolve
 from zoo.prompts import Prompter
@@ -214,14 +214,8 @@ def arm(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = arms_parser(ARMS)
     parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--arm", choices=ARMS)
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     options = parser.parse_args()
     if options.arm:
         arm(options)
@@ -268,7 +262,8 @@ def report(found: dict[str, list[dict[str, float]]], peaks: dict[str, float], op
         f">= {BAR:g}x less time",
         met,
         "PEFT + transformers Trainer on whole prompts, same samples, steps, dtype and threads",
-        f"python -m tests.benchmarks.train_cpu --threads {options.threads} --rounds {options.rounds}",
+        f"python -m tests.benchmarks.train_cpu --samples {options.samples} --batch {options.batch} "
+        f"--threads {options.threads} --rounds {options.rounds} --dtype {options.dtype}",
         note=f"{options.threads} threads; medians of {options.rounds} runs of each arm in turn; imports are "
         "not timed; no prefixes are shared and none is padded, which suits the Trainer best",
     )

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.child import run_arms
+from tests.benchmarks.child import arms_parser, run_arms
 from tests.demo.relevance_data import read_pairs
 from zoo.models import DEFAULT, resolve
 from zoo.prompts import Prompter
@@ -101,15 +101,9 @@ def arm(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = arms_parser(ARMS)
     parser.add_argument("--conversations", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--arm", choices=ARMS)
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     options = parser.parse_args()
     if options.arm:
         arm(options)
@@ -152,8 +146,8 @@ def report(found: dict[str, list[dict[str, Any]]], peaks: dict[str, float], opti
         ratio("seconds") >= BAR and apart <= AGREE,
         "zoo train of one adapter after another, in one process; same data, steps, dtype and threads",
         f"python -m tests.benchmarks.train_several --conversations {options.conversations} "
-        f"--threads {options.threads} --rounds {options.rounds} --device {options.device} "
-        f"--dtype {options.dtype}",
+        f"--batch {options.batch} --threads {options.threads} --rounds {options.rounds} "
+        f"--device {options.device} --dtype {options.dtype}",
         note=f"{options.threads} threads; medians of {options.rounds} runs of each arm in turn; imports are "
         "not timed; planning, looks, measurements and writing are",
     )

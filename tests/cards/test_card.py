@@ -94,6 +94,14 @@ def test_it_says_when_an_adapter_is_no_better_than_nothing(tmp_path: Path) -> No
     assert "no better" not in card_of(write_release(tmp_path / "strong"))
 
 
+def test_a_share_stands_with_its_interval(release: Path) -> None:
+    card = card_of(release)
+    assert "| source LoRA, on every token | 0.950 [0.895, 0.977] |  | 120 |" in card  # Wilson's
+    assert (
+        "| **recovered aLoRA (this release)** | 0.942 [0.884, 0.971] | 0.975 [0.929, 0.991] | 120 |" in card
+    )
+
+
 def test_a_recovery_is_shown_with_its_intervals_and_its_verdict(tmp_path: Path) -> None:
     compared = MEASURED.model_copy(update={"comparison": COMPARISON})
     folder = write_release(tmp_path / "compared", behaviour=compared)
@@ -198,7 +206,17 @@ def test_every_section_is_in_the_full_card_in_order(release: Path) -> None:
     card = card_of(release, report_on(release), hub_id="")
     places = [card.index(text) for section in SECTIONS if (text := section(record))]
     assert places == sorted(places)
-    assert len(places) == len(SECTIONS) - 3  # no notes, no contract, no cost
+    assert len(places) == len(SECTIONS) - 4  # no notes, no contract, no cost, no changes
+
+
+def test_changes_stand_by_version_the_newest_first(tmp_path: Path) -> None:
+    said = {"0.2.0": ["older | words"], "0.10.0": ["a", "b"], "0.10.0-rc.1": ["c"]}
+    card = card_of(write_release(tmp_path / "told", version="0.10.0", changes=said))
+    told = card[card.index("## Changes") : card.index("## Citation")]
+    assert [line for line in told.splitlines() if line.startswith(("**", "- "))] == [
+        "**0.10.0**", "- a", "- b", "**0.10.0-rc.1**", "- c", "**0.2.0**", "- older \\| words",
+    ]  # fmt: skip
+    assert "## Changes" not in card_of(write_release(tmp_path / "untold"))
 
 
 def test_a_report_about_other_files_is_refused(release: Path) -> None:
@@ -289,9 +307,10 @@ def test_no_text_of_a_strangers_release_hides_or_adds_a_section(tmp_path: Path) 
             behaviour=behaviour,
             base=BaseRef(id=HOSTILE, revision=COMMIT),
             training_data=[HOSTILE],
+            changes={"0.1.0": [HOSTILE]},
             invocation=InvocationSpec(text=HOSTILE),
         ),
-        write_release(tmp_path / "plain", description="x\n\ny"),
+        write_release(tmp_path / "plain", description="x\n\ny", changes={"0.1.0": ["x"]}),
     ]
     path = folders[0] / LOCK_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | {"zoo_version": HOSTILE}))

@@ -83,21 +83,21 @@ def noise(share: float) -> Callable[[Tensors], None]:
 
 
 def weakened(loss: float, *, beyond: bool) -> Make:
-    """Noise that costs about so much accuracy, on prompts that the gate does not ask.
+    """Noise that costs about so many good answers, on prompts that the gate does not ask.
 
     Args:
-        loss: of the accuracy.
+        loss: of the share of answers that are right and of the form that they should have.
         beyond: the least noise found that costs so much; else the most that costs no more.
     """
 
     def make(shelf: Shelf, task: Task, folder: Path) -> None:
-        start, good = (folder / WEIGHTS).read_bytes(), shelf.accuracy(task, folder)
+        start, good = (folder / WEIGHTS).read_bytes(), shelf.good(task, folder)
         below, above = 0.0, 4.0  # a noise that costs less, and one that costs more
         for _ in range(HALVINGS):
             middle = (below + above) / 2
             (folder / WEIGHTS).write_bytes(start)
             weights(noise(middle))(folder, shelf.base)
-            if good - shelf.accuracy(task, folder) > loss:
+            if good - shelf.good(task, folder) > loss:
                 above = middle
             else:
                 below = middle

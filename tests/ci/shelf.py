@@ -36,6 +36,7 @@ from zoo.training.train import train
 STEPS = 120
 RANK = 8
 ASKED = 32  # of each answer
+ASKED_FROM = 1000
 TAUGHT = 120
 PROBED = 40
 MUDDLED = 11  # so that nobody is right always, as with people's labels
@@ -100,9 +101,12 @@ class Shelf:
         """The frozen sample of a task."""
         return self.root / "eval" / f"{task.name}.jsonl"
 
-    def accuracy(self, task: Task, folder: Path) -> float:
-        """How often an adapter is right on prompts that neither training nor gate have."""
-        probe = write_task(self.root / "probe.jsonl", task, PROBED, begin=5000)
+    def good(self, task: Task, folder: Path) -> float:
+        """The share of right answers, or of well-formed ones where that is less.
+
+        The prompts are like those of the gate, with other numbers of as many digits, and none of training's.
+        """
+        probe = write_task(self.root / "probe.jsonl", task, PROBED, begin=ASKED_FROM + ASKED)
         repo, prompter = AdapterRepo.open(folder), Prompter(self.base)
         ids = tuple(repo.config.alora_invocation_tokens or ())
         asked = ask(
@@ -113,7 +117,7 @@ class Shelf:
             contract=Contract.read(folder / "io.yaml") if task.contract else None,
             name="probe",
         )
-        return sum(asked.scores) / len(asked.scores)
+        return min(sum(asked.scores), sum(asked.well_formed)) / len(asked.scores)
 
     def teach(
         self, task: Task, out: Path, *, seed: int = 0, steps: int = STEPS, flipped: bool = False,
@@ -158,7 +162,7 @@ def build_shelf(root: Path, *, tasks: Sequence[Task] = TASKS, each: int = 5) -> 
     for folder in ("published", "eval", "data"):
         (root / folder).mkdir()
     for place, task in enumerate(tasks):
-        write_task(shelf.sample(task), task, ASKED, begin=1000, muddled=MUDDLED)
+        write_task(shelf.sample(task), task, ASKED, begin=ASKED_FROM, muddled=MUDDLED)
         first = shelf.teach(task, shelf.published(f"{task.name}-1"), seed=place)
         for number in range(2, each + 1):
             sibling = Path(shutil.copytree(first, shelf.published(f"{task.name}-{number}")))

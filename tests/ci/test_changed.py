@@ -7,9 +7,11 @@ import pytest
 from tests.ci.conftest import git
 from tests.publishing.conftest import REPO, hub  # noqa: F401  # a fixture
 from zoo.ci.changed import changed_folders
-from zoo.ci.gate import Gate
+from zoo.ci.gate import Gate, chosen
 from zoo.cli import run as run_zoo
 from zoo.errors import UndecidedError, UsageError
+from zoo.provenance import sha256_bytes
+from zoo.specs.policy import Suite
 
 
 def test_what_changed_since_a_commit(library: Path) -> None:
@@ -73,6 +75,19 @@ def test_a_policy_of_any_name_concerns_everybody(library: Path) -> None:
     (library / "strict.yaml").write_text("required: []")
     assert changed_folders(folders, "HEAD") == []
     assert changed_folders(folders, "HEAD", policy=library / "strict.yaml") == folders
+
+
+def test_a_sample_that_is_not_the_bound_one_concerns_everybody(library: Path) -> None:
+    """The policy is the same, and ZG006 would be red on every adapter: not one may be passed over."""
+    data = library / "eval.jsonl"
+    suite = Suite(name="one", data=str(data), sha256=sha256_bytes(b"frozen"))
+    folders = [library / "one_lora", library / "two_lora"]
+    data.write_bytes(b"frozen")
+    assert chosen([library], since="HEAD", suites=[suite]) == []
+    data.write_bytes(b"thawed")
+    assert chosen([library], since="HEAD", suites=[suite]) == folders
+    data.unlink()
+    assert chosen([library], since="HEAD", suites=[suite]) == folders
 
 
 @pytest.mark.parametrize("since", ["no-such-tag", "--output=/tmp/x", "f" * 40])

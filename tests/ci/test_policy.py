@@ -275,6 +275,31 @@ def test_the_published_measurement_is_read_from_the_highest_version(hub: HubServ
         Published.read("org/empty")
 
 
+def test_of_a_library_the_adapters_own_tags_count(hub: HubServer, folder: Path) -> None:  # noqa: F811
+    """And nothing lists the files of the others, which a gate over hundreds would do hundreds of times."""
+    from zoo import hub as client
+
+    hub.store.create(REPO)
+    for place, tag, accuracy in (
+        ("relevance", "relevance-v1.2.0", 0.75),
+        ("answer", "answer-v9.0.0", 0.25),
+        ("relevance-2", "relevance-2-v5.0.0", 0.5),
+    ):
+        record(folder, behaviour(accuracy))
+        files = {f"{place}/{path.name}": path.read_bytes() for path in folder.iterdir()}
+        client.create_tag(REPO, tag, hub.store.commit(REPO, files))
+    client.create_tag(REPO, "v7.0.0", hub.store.head(REPO))
+    hub.requests.clear()
+    found = Published.read(f"{REPO}/relevance")
+    assert (found.where, found.behaviour.own_accuracy) == (f"{REPO}/relevance@relevance-v1.2.0", 0.75)
+    assert not hub.requests.matching("GET", r".*/tree/.*")
+    assert found.open().root.name == "relevance"
+    with pytest.raises(NotFoundError, match="no published version"):
+        Published.read(f"{REPO}/nothing")
+    with pytest.raises(NotFoundError, match="no published version"):
+        Published.read("org/nowhere")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -299,7 +324,7 @@ def test_it_is_said_that_no_policy_was_found(
 ) -> None:
     """From another folder than yesterday's the policy would be missed without a word."""
     monkeypatch.chdir(library)
-    run_zoo(["gate", ".", "--since", "before"])
+    run_zoo(["gate", ".", "--since", "before", "--quiet"])  # which the hooks and the action give
     assert "no zoo-gate.yaml here" in capsys.readouterr().err
     (library / "zoo-gate.yaml").write_text("format: 1")
     git(library, "add", ".")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -213,3 +214,38 @@ def test_the_static_hook_stops_what_is_wrong(
     looked_at = re.compile(hooks()["zoo-static"]["files"])
     assert looked_at.search("adapters/one/zoo.yaml")
     assert not looked_at.search("adapters/one/myzoo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("there", "given"),
+    [({"PRE_COMMIT_FROM_REF": "4b825dc^"}, ["--since", "4b825dc^"]), ({}, [])],
+)
+def test_the_gate_hook_compares_with_what_the_other_side_has(
+    there: dict[str, str], given: list[str], tmp_path: Path
+) -> None:
+    """What is pushed is committed by then: nothing would differ from HEAD, and the gate be green."""
+    stub = tmp_path / "zoo"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", **there}
+    entry = [*shlex.split(hooks()["zoo-gate"]["entry"]), "--base", "a base"]
+    done = subprocess.run(entry, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["gate", "--quiet", ".", *given, "--base", "a base"]
+
+
+def test_what_cannot_be_downloaded_is_undecided(tmp_path: Path, path_with_zoo: dict[str, str]) -> None:
+    with HubServer() as hub:
+        done = subprocess.run(
+            ["bash", str(ROOT / "ci" / "workflows" / "zoo-hub.sh")],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                **path_with_zoo,
+                **hub.environment(tmp_path / "home", xet=False),
+                "ZOO_REPO": "org/nothing",
+            },
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 3
+    assert "nothing was checked" in done.stderr

@@ -61,6 +61,18 @@ def test_json_is_the_whole_of_stdout(
     assert ("folder" in document) is not dry
 
 
+def test_what_a_stranger_wrote_does_not_reach_the_terminal_as_it_is(
+    run: Run, make_adapter: Make, tiny_base: BaseModel
+) -> None:
+    source = oracle.edit_config(make_adapter(), **{"\x1b[2J\u202ekey": 1})
+    oracle.edit_weights(source, lambda w: {n.replace(".weight", ".\x1b[1m.weight"): t for n, t in w.items()})
+    code, said, _ = run(source, "--dry-run", "--base", tiny_base.folder, "--invocation", WRITTEN)
+    assert code == 0
+    assert said.count("\\x1b") == 2
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+
+
 def test_the_legacy_boundary_is_an_option(run: Run, make_adapter: Make, tiny_base: BaseModel) -> None:
     source = oracle.edit_config(make_adapter(), invocation_string="<|im_start|>check\n")
     ids = {}
@@ -153,6 +165,7 @@ def test_several_sources_are_one_release_only_when_added_up(
         (["--weights", "0.5"], "--concat"),
         (["--alpha", "16"], "formats that do not store it"),
         (["--initial", "."], "--initial is"),
+        (["--legacy-boundary", "inclusive"], "alora package"),
     ],
 )
 def test_changes_that_cannot_be_made(

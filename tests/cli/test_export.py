@@ -1,11 +1,13 @@
 """`zoo export` as a command."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.converters import foreign
 from zoo.models import BaseModel
 
 Make = Callable[..., Path]
@@ -62,6 +64,28 @@ def test_an_alora_is_refused_where_it_would_be_another_function(
     assert "ZX007" in complained
     assert "--every-token" in complained
     assert run(*arguments, "--every-token")[0] == 0
+
+
+def test_what_to_look_at_is_said(run: Run, tiny_base: BaseModel, tmp_path: Path) -> None:
+    """kohya's missing alpha is a scale by convention: `zoo convert` says so, and so does this."""
+    made = foreign.kohya(tiny_base, tmp_path / "adapter", alpha=False)
+    code, said, _ = run(made.path, tmp_path / "out", "--format", "peft", "--base", tiny_base.folder)
+    assert code == 0
+    assert re.search(r"warning     \d+ modules have no alpha", said)
+
+
+def test_a_target_that_exists_is_refused_before_any_work(
+    run: Run, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for format in ("peft", "gguf"):
+        code, said, complained = run(
+            tmp_path / "no-adapter", tmp_path / "full", "--format", format, "--base", tiny_base.folder
+        )
+        assert (code, said) == (2, "")
+        assert "full" in complained
+        assert "no-adapter" not in complained
 
 
 def test_no_format_is_a_usage_error(run: Run, make_adapter: Make, tmp_path: Path) -> None:

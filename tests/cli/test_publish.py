@@ -159,6 +159,32 @@ def test_a_release_goes_all_the_way_and_its_card_runs(
 
 
 @pytest.mark.slow
+def test_a_pull_request_is_merged_only_if_the_policy_lets_it(
+    base: BaseModel, served: tuple[HubServer, str], tmp_path: Path
+) -> None:
+    hub, commit = served
+    repo = "org/reviewed"
+    folder = real_release(base, tmp_path / "release", commit=commit, seed=3)
+    environment = hub.environment(tmp_path / "home", xet=False)
+    ask = ["publish", folder, "--repo", repo, "--pr", "--quiet"]
+    policy = tmp_path / "zoo-gate.yaml"  # found in the working folder, as by zoo gate
+    policy.write_text("format: 1\nlicenses: [mit]\n")
+    done = zoo(*ask, cwd=tmp_path, **environment)
+    assert done.returncode == 1, done.stderr
+    assert "ZH012" in done.stderr
+    pull_request = hub.store.repository(repo).discussion("1")
+    assert "ZG010" in str(pull_request.events)
+    assert hub.store.tags(repo) == {}
+    policy.write_text("format: 1\nlicenses: [apache-2.0]\n")
+    done = zoo(*ask, "--policy", policy, cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert [*hub.store.tags(repo)] == ["v0.1.0"]
+    done = zoo("publish", folder, "--repo", repo, "--policy", policy, cwd=tmp_path, **environment)
+    assert done.returncode == 2
+    assert "add --pr" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_broken_adapter_is_not_published_and_a_local_one_is(
     base: BaseModel, served: tuple[HubServer, str], tmp_path: Path
 ) -> None:

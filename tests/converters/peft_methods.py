@@ -136,8 +136,8 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def build(base: BaseModel, folder: Path, kind: str, settings: dict[str, Any]) -> Path:
-    """An adapter of another method, saved by PEFT, with everything that it trains drawn at random."""
+def build(base: BaseModel, folder: Path, kind: str, settings: dict[str, Any], *, size: float = 0.5) -> Path:
+    """An adapter of another method, saved by PEFT; what it trains is moved at random from where it begins."""
     targets = {} if "target_modules" in settings else {"target_modules": TARGETS}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "save_precomputed_indices=False", UserWarning)  # that is the test
@@ -148,7 +148,7 @@ def build(base: BaseModel, folder: Path, kind: str, settings: dict[str, Any]) ->
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.5)
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * size)
     model.peft_config["default"].base_model_name_or_path = base.id
     model.save_pretrained(str(folder), save_embedding_layers=False)
     return folder

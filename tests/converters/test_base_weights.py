@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from tests.converters.conftest import REPO
+from tests.converters.test_extract import tune
 from tests.hub.faults import Fault
 from tests.hub.server import HubServer
 from zoo.conversion import convert
-from zoo.converters.base_weights import RemoteShard, open_base_weights
+from zoo.converters.base_weights import LocalShard, RemoteShard, open_base_weights
+from zoo.converters.module_weights import ModuleWeights
 from zoo.errors import BaseMissingError, HubError, NotFoundError, RefusedError
 from zoo.models import BaseModel
 
@@ -61,6 +64,27 @@ def test_every_tensor_is_the_one_that_was_saved(folder: Path) -> None:
             blocks = list(weights.rows(name, count=3))
             assert [(first, len(block)) for first, block in blocks] == [(0, 3), (3, 3), (6, 1)]
             assert torch.equal(torch.cat([block for _, block in blocks]), wanted)
+
+
+def test_the_next_module_is_read_while_one_is_worked_on(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, str]] = []
+    whole = LocalShard.read
+
+    def told(shard: LocalShard, begin: int, end: int) -> memoryview:
+        read.append((begin, threading.current_thread().name.partition("_")[0]))
+        return whole(shard, begin, end)
+
+    monkeypatch.setattr(LocalShard, "read", told)
+    paths = [f"model.layers.{layer}.self_attn.q_proj" for layer in range(2)]
+    weights, plain = ModuleWeights(base=tiny_base, order=paths), ModuleWeights(base=tiny_base)
+    for path in [*paths, paths[0]]:
+        assert torch.equal(weights.load(path), plain.load(path))
+    begins = [open_base_weights(tiny_base).places[f"{path}.weight"][1].begin for path in paths]
+    ahead = [begin for begin, thread in read if thread == "base-weights"]
+    assert ahead == [begins[1], begins[1]]  # after the first one, each time
+    assert len(read) == 3 + 3 + 1  # nothing twice but what was asked for again, and one for nobody
 
 
 def test_from_the_hub_only_what_is_asked_for_is_fetched(hub: HubServer, folder: Path) -> None:
@@ -165,13 +189,17 @@ def test_memory_is_that_of_one_piece_not_of_the_model(tmp_path: Path) -> None:
     assert int(done.stdout) < 24
 
 
-@pytest.mark.parametrize("kind", ["plain", "HRA"])
+@pytest.mark.parametrize("kind", ["plain", "HRA", "fine-tune"])
 def test_a_conversion_over_a_base_on_the_hub_downloads_no_weight_file(
     kind: str, hub: HubServer, tiny_base: BaseModel, make_adapter: Callable[..., Path], tmp_path: Path
 ) -> None:
     commit = upload(hub, tiny_base.folder)
-    source = make_adapter() if kind == "plain" else _hra(tiny_base, tmp_path / "hra")
     options: dict[str, Any] = {"invocation_text": "<|im_start|>check\n"}
+    if kind == "fine-tune":
+        source, options["extract"] = tmp_path / "tuned", 2
+        tune(tiny_base, source, 2)
+    else:
+        source = make_adapter() if kind == "plain" else _hra(tiny_base, tmp_path / "hra")
     here = convert(source, tmp_path / "here", base=tiny_base, **options)
     hub.requests.clear()
     there = convert(source, tmp_path / "there", base=REPO, **options)
@@ -181,7 +209,7 @@ def test_a_conversion_over_a_base_on_the_hub_downloads_no_weight_file(
     served = hub.requests.matching("GET", ".*safetensors")
     assert {one.status for one in served} == {206}
     assert not list((tmp_path / "home").rglob("*.safetensors"))
-    # a plain LoRA needs shapes alone: the header's two parts; HRA also the weight of each module
+    # a plain LoRA needs shapes alone: the header's two parts; the others also weights
     assert (len(served) == 2) is (kind == "plain")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zoo.converters.canonical import canonical, distance, inner, overlap
+from zoo.converters.canonical import canonical, distance, inner, overlap, uncancelled
 
 
 def factors(
@@ -40,6 +40,18 @@ def test_it_does_not_depend_on_the_factors_chosen() -> None:
         assert torch.allclose(one, two, atol=1e-9)
     # the control: another update has another form
     assert not torch.allclose(form.v, canonical(*factors(1)).v, atol=1e-2)
+
+
+def test_other_factors_of_the_same_product_lose_nothing_to_rounding() -> None:
+    a, b = factors()
+    low = torch.cat([a, a]), torch.cat([b, -b - 1e-5 * factors(1)[1]], dim=1)
+    dense = 0.7 * low[1].double() @ low[0].double()
+
+    def lost(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((b.float().double() @ a.float().double() - dense).norm() / dense.norm())
+
+    assert lost(*uncancelled(*low, 0.7)) < 2e-7
+    assert lost(low[0], 0.7 * low[1].double()) > 1e-4
 
 
 def test_a_zero_update_has_no_singular_value() -> None:

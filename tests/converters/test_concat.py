@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.converters import oracle
+from tests.converters import foreign, oracle
+from zoo.converters.checkpoint import ReadOptions
 from zoo.converters.concat import concat, parse_weights
 from zoo.converters.fold import fold
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.source import Source
+from zoo.converters.survey import survey
 from zoo.errors import UsageError
 from zoo.models import BaseModel, load_model
 
@@ -132,3 +134,15 @@ def test_weights_that_are_none(text: str) -> None:
         parse_weights(text, 2)
     assert parse_weights("", 2) == (1.0, 1.0)
     assert parse_weights("0.5,-1e-3", 2) == (0.5, -0.001)
+
+
+def test_a_sum_with_a_part_that_is_only_approximated_says_so(
+    make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    dora = foreign.mlx_dora(tiny_base, tmp_path / "dora")
+    parts = [
+        read_checkpoint(Source.open(dora.path), tiny_base, ReadOptions(max_error=0.2)),
+        read_checkpoint(Source.open(random_adapter(make_adapter, "a", 1)), tiny_base),
+    ]
+    assert max(survey(concat(parts, (1.0, 1.0))).errors) > 0.01
+    assert not survey(concat([parts[1], parts[1]], (1.0, 1.0))).errors

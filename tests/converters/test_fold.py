@@ -1,12 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.converters.test_forms import FORMS, IN, OUT, plain
-from zoo.converters.exactness import MAX_FOLD_ERROR, fold_error
+from zoo.converters.exactness import MAX_FOLD_ERROR, fold_error, rounded
 from zoo.converters.fold import target_names
-from zoo.converters.forms import Form, LowRank
+from zoo.converters.forms import Difference, Form, LowRank
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -44,6 +45,27 @@ def test_zero_updates_and_nan() -> None:
     assert fold_error(zero, zero.a, zero.b) == 0.0
     assert math.isinf(fold_error(zero, zero.a, zero.b + 1))
     assert not fold_error(zero, zero.a, zero.b + math.nan) <= MAX_FOLD_ERROR
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+@pytest.mark.parametrize("size", [0.0, 1e-4])
+def test_an_update_far_smaller_than_its_parts_is_folded_exactly(scale: float, size: float) -> None:
+    """A PiSSA that was trained a little, or not at all: the factors before are nearly those after."""
+    before = plain(scale=scale)
+    after = replace(before, b=before.b + size * before.b.flip(0))
+    form = Difference(final=after, initial=before)
+    found = rounded(form, form.low_rank(), 2 * before.a.shape[0], torch.float32)
+    wanted = scale * (after.b.double() - before.b.double()) @ before.a.double()
+    made = found.b.double() @ found.a.double()
+    assert found.error <= MAX_FOLD_ERROR
+    assert float((made - wanted).norm()) <= 1e-6 * float(wanted.norm()) + 1e-14
+    assert found.other is (size > 0 and scale == 1.5)  # a power of two rounds nothing: the source's own stay
+
+
+def test_what_other_factors_do_not_mend_stays_an_error() -> None:
+    form = Difference(final=plain(), initial=plain(scale=0.3))
+    wrong = plain(a=(8, IN), b=(OUT, 8))
+    assert rounded(form, wrong, 8, torch.float32).error > 1000 * MAX_FOLD_ERROR
 
 
 def test_target_names_are_short_only_where_they_select_exactly() -> None:

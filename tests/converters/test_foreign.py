@@ -57,6 +57,7 @@ def test_dora_magnitudes_of_rows_and_of_columns_are_told_apart(
         folded(made.path, tiny_base)
     assert refused.value.code == "ZV008"
     assert "at rank" in refused.value.message
+    assert "--recover cannot" in refused.value.hint  # PEFT would be the teacher, and loads neither
     result = folded(made.path, tiny_base, max_error=1e-9)
     assert oracle.worst(updates(result), made.updates) < TIGHT
 

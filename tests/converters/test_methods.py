@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.converters import oracle
 from tests.converters.peft_methods import DENSE, EXACT, build
@@ -17,7 +18,7 @@ from tests.converters.test_readers import folded, updates
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.source import Source
 from zoo.errors import RefusedError
-from zoo.models import BaseModel, load_model
+from zoo.models import BaseModel, load_model, resolve
 
 Make = Callable[..., Path]
 
@@ -131,6 +132,7 @@ def test_full_rank_is_refused_with_its_error_or_accepted_within_one(
     with pytest.raises(RefusedError) as refused:
         folded(source, tiny_base)
     assert refused.value.code == ("ZV008" if kind == "Lora" else "ZV023")
+    assert "--recover DATA distils" in refused.value.hint
     said = dict(re.findall(r"([\d.]+) at rank (\d+)", refused.value.message))
     assert {int(rank): float(error) for error, rank in said.items()} == pytest.approx(
         {rank: best(wanted, rank) for rank in (8, 16, 32)}, abs=6e-4
@@ -234,3 +236,55 @@ def test_a_rank_that_the_config_denies_is_refused(name: str, tiny_base: BaseMode
     with pytest.raises(RefusedError) as refused:
         folded(oracle.edit_config(source, r=5), tiny_base)
     assert refused.value.code == "ZV016"
+
+
+def in_bfloat16(base: BaseModel, folder: Path) -> BaseModel:
+    """A copy of a base with its weights in 16 bits, as most are published."""
+    shutil.copytree(base.folder, folder)
+    file = folder / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
+    return resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "bound"),
+    # PEFT makes OSF's weight again from singular vectors in float32, which moves it by some 1e-7 of itself
+    [
+        ("HRA", {"r": 4}, 1e-6),
+        ("Deft", {"r": 4, "decomposition_method": "qr"}, 1e-3),
+        ("Deft", {"r": 4}, 1e-3),
+        ("OSF", {"effective_rank": 0.85}, 1e-3),
+    ],
+)
+def test_what_was_trained_a_little_is_folded_too(
+    kind: str, settings: dict[str, Any], bound: float, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    """HRA begins with equal pairs of reflections, DEFT with what it takes out, OSF with the weight itself."""
+    base = in_bfloat16(tiny_base, tmp_path / "base") if kind == "Deft" else tiny_base
+    source = build(base, tmp_path / "source", kind, settings, size=1e-3)
+    result = folded(source, base)
+    assert result.fold_error < 1e-6
+    assert oracle.worst(updates(result), oracle.deltas(base, source)) < bound
+
+
+@pytest.mark.filterwarnings("ignore:.*(CUDA|butterfly):UserWarning")
+@pytest.mark.parametrize(
+    ("kind", "change", "word"),
+    [
+        ("oft", {"coft": True}, "merge_and_unload"),
+        ("boft", {}, "merge_and_unload"),
+        ("pvera", {"sample_at_inference": True}, "mean"),
+    ],
+)
+def test_a_mode_without_a_fixed_update_is_refused_with_what_to_do(
+    kind: str, change: dict[str, Any], word: str, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    source = oracle.edit_config(build(tiny_base, tmp_path / "source", *(EXACT | DENSE)[kind]), **change)
+    if kind == "boft":
+        oracle.edit_weights(
+            source, lambda w: {n: t.repeat(2, 1, 1, 1) if "boft_R" in n else t for n, t in w.items()}
+        )
+    with pytest.raises(RefusedError) as refused:
+        folded(source, tiny_base, max_error=0.5)
+    assert refused.value.code == "ZV012"
+    assert word in refused.value.hint

@@ -19,7 +19,7 @@ from zoo.converters.fold import fold
 from zoo.converters.readers import read_checkpoint
 from zoo.converters.readers.extract import extract
 from zoo.converters.source import Source
-from zoo.errors import RefusedError
+from zoo.errors import NotFoundError, RefusedError
 from zoo.models import BaseModel, resolve
 
 Make = Callable[..., Path]
@@ -220,3 +220,15 @@ def test_an_mlx_folder_without_a_tensor_is_refused(tiny_base: BaseModel, tmp_pat
     save_file({}, made.path / "adapters.safetensors")
     (made.path / "adapter_config.json").write_text('{"fine_tune_type": "lora"}')
     assert refused(made.path, tiny_base) == "ZV016"
+
+
+def test_a_file_beside_a_config_that_may_be_another_ones_is_not_read_without_it(
+    make_adapter: Make, tiny_base: BaseModel
+) -> None:
+    folder = make_adapter()
+    whole = updates(folded(folder / "adapter_model.safetensors", tiny_base))  # by its folder's config
+    assert oracle.worst(whole, oracle.deltas(tiny_base, folder)) < 1e-6
+    file = (folder / "adapter_model.safetensors").rename(folder / "mine.safetensors")
+    with pytest.raises(NotFoundError, match=r"mine\.safetensors lies beside") as refused:
+        Source.open(file)
+    assert "adapter_model.safetensors" in refused.value.hint

@@ -43,8 +43,11 @@ def test_the_gram_matrix_is_that_of_the_whole(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_smallest_singular_values_part_is_that_of_a_whole_decomposition(shape: tuple[int, int]) -> None:
-    whole, count = weight(shape), 4
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_smallest_singular_values_part_is_that_of_a_whole_decomposition(
+    shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    whole, count = weight(shape, dtype), 4
     u, s, v = torch.linalg.svd(whole.double(), full_matrices=False)
     wanted = (u[:, -count:] * s[-count:]) @ v[-count:]
     left, right = smallest(whole, count)

@@ -1,13 +1,17 @@
 """The worked example of a contract: made by running the release, and shown in its card."""
 
+import ast
 from pathlib import Path
 
 import pytest
 
+from tests.hub.server import HubServer
+from tests.hub.this_process import connect
 from tests.intrinsic.conftest import ASK, LIKELIHOOD, YES_NO, MakeRelease, write_io
 from zoo.adapter import AdapterRepo
 from zoo.cards.card import render_card
 from zoo.errors import RefusedError
+from zoo.hub import create_tag
 from zoo.inference.shared_base import SharedBase
 from zoo.intrinsic import Intrinsic
 from zoo.models import BaseModel
@@ -70,3 +74,28 @@ def test_a_release_that_cannot_answer_itself_is_refused(
     with pytest.raises(RefusedError) as refused:
         worked_example(folder, base=str(tiny_base.folder))
     assert refused.value.code == "ZH014"
+
+
+def test_the_cards_program_asks_through_the_contract_and_runs_as_printed(
+    make_release: MakeRelease,
+    shared: SharedBase,
+    tiny_base: BaseModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = with_request(make_release(io=IO), tiny_base)
+    with HubServer() as hub:
+        connect(hub, tmp_path / "home", monkeypatch)
+        for repo, place in ((tiny_base.id, tiny_base.folder), ("org/relevance", folder)):
+            hub.store.create(repo)
+            hub.store.commit(repo, {path.name: path.read_bytes() for path in place.iterdir()})
+        create_tag("org/relevance", "v0.1.0", hub.store.head("org/relevance"))
+        card = render_card(AdapterRepo.open(folder), None, hub_id="org/relevance")
+        program = card[card.index("## How to use") :].split("```python\n")[1].split("\n```")[0]
+        assert 'Intrinsic.load("org/relevance@v0.1.0")' in program
+        capsys.readouterr()
+        exec(compile(program, "card", "exec"), {})
+    printed = ast.literal_eval(capsys.readouterr().out)
+    assert printed == pytest.approx(Intrinsic.load(folder, shared=shared).raw(ASK).result, abs=1e-5)
+    assert "zoo.intrinsic" not in render_card(AdapterRepo.open(make_release("plain")), None)

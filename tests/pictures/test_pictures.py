@@ -86,6 +86,18 @@ def test_words_say_what_the_picture_shows() -> None:
     assert "0.942 [0.912, 0.972]" in alternative(MEASURED.model_copy(update={"comparison": COMPARISON}))
 
 
+def test_the_commonest_answer_is_no_line_beside_another_metric(tmp_path: Path) -> None:
+    """It was counted as whole answers: beside a mean over fields it would stand too low."""
+    fields = MEASURED.model_copy(
+        update={"comparison": COMPARISON.model_copy(update={"metric": "field_match"})}
+    )
+    draw(tmp_path / "a", fields, name="check")
+    assert MARK not in colours(tmp_path / "a")
+    assert "commonest" not in alternative(fields)
+    exact = fields.model_copy(update={"comparison": COMPARISON.model_copy(update={"metric": "exact_match"})})
+    assert "always the commonest answer 0.508" in alternative(exact)
+
+
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
     """A release with both pictures of its own numbers, as read from its lock."""

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tests.hub.server import HubServer
 from tests.publishing.conftest import REPO, Outcomes
-from tests.publishing.test_verification import write_pair
+from tests.publishing.test_verification import outcomes, write_pair
 from tests.releases import ENVIRONMENT, OUTCOMES, failed, write_release
 from zoo.attestation import bom, statement
 from zoo.attestation.envelope import open_key
@@ -20,6 +20,7 @@ from zoo.release import publish
 from zoo.render.json import to_document
 from zoo.report import Passed
 from zoo.specs.lock import Lock
+from zoo.verification import verify
 
 pytestmark = [
     pytest.mark.usefixtures("checked"),
@@ -145,3 +146,24 @@ def test_checks_of_one_zoo_are_all_the_same_and_of_two_those_that_both_have(
     other = [("ZF001", "t", more[1][2]), *more[1:]]  # it passes with a remark where it passed without
     assert not same_release(old, with_evidence(release, checked, other))
     assert not same_release(old, old.model_copy(update={"evidence": None}))
+
+
+def test_what_another_zoo_published_verifies_with_a_remark_and_another_base_in_its_bill_does_not(
+    hub: HubServer, release: Path, upgraded: Callable[[], None]
+) -> None:
+    upgraded()
+    publish(release, repo=REPO)
+    report = verify(f"{REPO}@v0.1.0")
+    assert (outcomes(report)["ZA006"], report.exit_code) == ("warning", 0)
+    changes: tuple[Callable[[Any], object], ...] = (
+        lambda bill: bill["components"][0].update(name="org/other"),
+        lambda bill: bill["components"][-1].update(name="other.md"),
+        lambda bill: bill["metadata"]["component"].update(licenses=[]),
+        dict.clear,
+    )
+    for change in changes:
+        bill = json.loads(hub.store.contents(REPO, "v0.1.0")["bom.cdx.json"])
+        change(bill)
+        hub.store.commit(REPO, {"bom.cdx.json": json.dumps(bill).encode()})
+        report = verify(f"{REPO}@main")
+        assert (outcomes(report)["ZA006"], report.exit_code) == ("error", 1)

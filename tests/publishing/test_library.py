@@ -144,3 +144,27 @@ def test_what_is_no_place_is_said(wrong: str) -> None:
 
     with pytest.raises(UsageError, match=re.escape(repr(wrong))):
         Address.target(wrong)
+
+
+def test_what_a_cache_holds_in_part_is_not_called_changed(hub: HubServer, tmp_path: Path) -> None:
+    files = {"LICENSE": b"Apache License 2.0\n", "evaluation.png": b"\x89PNG", "CHANGELOG.md": b"# New\n"}
+    whole = write_release(tmp_path / "whole", files=files)
+    publish(whole, repo=REPO)
+    cached = open_adapter(f"{REPO}@v0.1.0").root
+    assert verify(str(cached)).exit_code == 0
+    more = write_release(tmp_path / "more", files={**files, "loss.gif": b"GIF89a"})
+    publish(more, repo="org/more")
+    cached = open_adapter("org/more@v0.1.0").root
+    report = verify(str(cached))  # the picture is of no use to whoever runs it
+    kinds = {one.code: type(one.outcome).__name__ for one in report.results}
+    assert kinds.pop("ZL001") == "Passed"
+    assert set(kinds.values()) <= {"Skipped", "NotApplicable"}
+    assert report.exit_code == 3
+    assert "loss.gif" in str(report.results)
+    (cached / "adapter_model.safetensors").unlink()
+    assert verify(str(cached)).exit_code == 1  # this one is
+    (tmp_path / "published").mkdir()
+    for name, content in hub.store.contents("org/more", "v0.1.0").items():
+        (tmp_path / "published" / name).write_bytes(content)
+    (tmp_path / "published" / "loss.gif").unlink()
+    assert verify(str(tmp_path / "published"), hub_id="org/more").exit_code == 1  # a folder is no cache

@@ -147,6 +147,11 @@ def test_a_link_keeps_every_line_of_the_card(card: str) -> None:
     assert all(line in left for line in card.splitlines())  # in order
 
 
+def test_a_link_takes_the_place_of_an_empty_one() -> None:
+    linked = with_successor("---\nnew_version:\nlicense: mit\n---\n# x\n", REPO)
+    assert linked == f"---\nlicense: mit\nnew_version: {REPO}\n---\n# x\n"
+
+
 # ---------------------------------------------------------------- access
 
 

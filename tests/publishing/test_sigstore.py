@@ -44,6 +44,8 @@ def test_without_sigstore_the_message_says_how_to_get_it(monkeypatch: pytest.Mon
 def test_a_release_is_signed_one_way(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one way"):
         open_signer(write_release(tmp_path / "release") / "zoo.yaml", keyless=True)
+    with pytest.raises(UsageError, match="another Sigstore"):
+        open_signer(None, trust=tmp_path / "trust.json")
     assert open_signer(None) is None
 
 

@@ -103,9 +103,21 @@ def _envelope(content: bytes, folder: Path) -> object:
 
 
 def _bill(content: bytes, folder: Path) -> object:
-    from zoo.attestation.bom import billed_files
+    from zoo.attestation.bom import billed
 
-    return billed_files(content)
+    return billed(content)
+
+
+def _picture(path: Path) -> object:
+    from zoo.pictures.canvas import numbers_of
+
+    return numbers_of(path)
+
+
+def _successor(content: bytes, folder: Path) -> object:
+    from zoo.publishing.succession import successor_of
+
+    return successor_of(content.decode("utf-8", "replace"), "org/name")
 
 
 def _gguf(path: Path) -> object:
@@ -170,6 +182,25 @@ def _pattern(content: bytes, folder: Path) -> object:
     from zoo.converters.patterns import resolve_patterns
 
     return resolve_patterns({content.decode("utf-8", "replace")[:300]: 4}, ["model.layers.0.q_proj"], 8)
+
+
+def seed_bill() -> bytes:
+    import tempfile
+
+    from zoo.adapter import AdapterRepo
+    from zoo.attestation.bom import bill, dump_bill
+
+    with tempfile.TemporaryDirectory() as folder:
+        repo = AdapterRepo.open(write_release(Path(folder) / "check"))
+        assert repo.lock
+        assert repo.release
+        return dump_bill(bill(repo.root, repo.lock, repo.release))
+
+
+def seed_picture() -> bytes:
+    from tests.security.corpus.secrets import picture_words
+
+    return picture_words()
 
 
 def seed_gguf() -> bytes:
@@ -277,8 +308,10 @@ PARSERS: Mapping[str, Parser] = {
     "conformance vectors": Parser(read=_vectors, seed=seed_vectors),
     "report": Parser(read=in_file("report.json", _report), seed=seed_report, coded=False),
     "DSSE envelope": Parser(read=_envelope, seed=seed_envelope),
-    "bill of materials": Parser(read=_bill, seed=lambda: b'{"components": [{"type": "file", "name": "a"}]}'),
+    "bill of materials": Parser(read=_bill, seed=seed_bill),
+    "picture": Parser(read=in_file("a.png", _picture), seed=seed_picture),
     "base's card": Parser(read=in_file("README.md", _licence), seed=lambda: SEED_CARD),
+    "superseded card": Parser(read=_successor, seed=lambda: SEED_CARD),
     "GGUF": Parser(read=in_file("a.gguf", _gguf), seed=seed_gguf),
     "NPZ": Parser(read=in_file("a.npz", _arrays), seed=seed_npz),
     "torch archive": Parser(read=in_file("a.pt", _pickle), seed=seed_torch, also=_PICKLED),

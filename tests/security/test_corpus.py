@@ -85,9 +85,9 @@ def test_the_corpus_is_large_and_each_folder_is_one_of_a_kind() -> None:
 def test_the_threat_page_names_every_code_of_the_corpus_and_no_other() -> None:
     page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\bZ[A-Z]\d{3}\b", page))
-    assert named <= titles().keys()
     stopping = {case.code for case in CORPUS}
     also = {  # these flag a harmless detail of a hostile folder, or stand for a code that the page names
         "ZV001", "ZW002", "ZW004", "ZC002",
     }  # fmt: skip
     assert stopping - named <= also
+    assert named - stopping == {"ZI008"}  # of prompts and not of folders; mostly a warning

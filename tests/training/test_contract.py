@@ -1,6 +1,7 @@
 """Training through an io.yaml: what is trained on is what `zoo run` will read."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from zoo.errors import SpecError
 from zoo.inference.shared_base import SharedBase
 from zoo.intrinsic import Intrinsic
 from zoo.intrinsic.intrinsic import open_base
-from zoo.models import BaseModel
+from zoo.models import BaseModel, resolve
 from zoo.prompts import Invocation, Prompter
 from zoo.scaffolds.kinds import kind_named
 from zoo.scaffolds.project import scaffold
@@ -240,3 +241,22 @@ def test_the_plan_shows_what_is_read_and_said(make_project: MakeProject, tiny_ba
     read, _, said = shown.partition(" → ")
     assert read.endswith(r"Is it true of the last message?<|im_end|>\n<|im_start|>probe\n'")
     assert said in {repr(json.dumps({"score": word}) + "<|im_end|>") for word in ("yes", "no")}
+
+
+def test_a_tokenizer_that_grammars_misread_is_blamed_and_not_the_answer(
+    tiny_base: BaseModel, invocation: Invocation, tmp_path: Path
+) -> None:
+    """Such a decoder as transformers 5.17 gives a byte-level tokenizer that it reads from a GGUF."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base.folder, folder)
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["decoder"] = {
+        "type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, document["decoder"]],
+    }  # fmt: skip
+    path.write_text(json.dumps(document), encoding="utf-8")
+    one = sample({"answer": "no", "why": "it is so"})
+    assert encoded(one, contract(YES_NO), Prompter(tiny_base), invocation)
+    with pytest.raises(SpecError, match=r"line 7: .*tokenizer\.json .* not in order") as caught:
+        encoded(one, contract(YES_NO), Prompter(resolve(str(folder))), invocation)
+    assert caught.value.code == "ZD020"

@@ -11,7 +11,7 @@ from zoo.evaluation.answers import answer_all
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Prompter
 from zoo.training.dataset import Encoded
-from zoo.training.metric import DECODED, Metric, balanced, closed, mean_loss, structured
+from zoo.training.metric import DECODED, Metric, balanced, closed, decides, mean_loss, structured
 from zoo.training.prefix import PrefixStore, answer_loss
 
 YES, NO = (9, 2), (11, 12, 2)
@@ -117,3 +117,9 @@ def test_an_open_task_is_decoded_for_some_samples_and_its_loss_taken_of_all(
     assert decoded == [DECODED]
     assert look.values["exact_match"] == 1.0
     assert math.isclose(look.values["loss"], mean_loss(store))
+
+
+def test_open_answers_are_decoded_for_too_few_samples_to_choose_by() -> None:
+    assert decides([YES, NO], 100)
+    assert not decides([YES, NO], 99)
+    assert not decides(None, 1000)

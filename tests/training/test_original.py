@@ -155,3 +155,34 @@ def test_the_recovered_adapter_is_nearer_to_the_original_than_the_cut_one(
     assert columns["lora"] == 1.0  # the original's column: all are held against it
     assert columns["recovered"] >= columns["relabelled"]
     assert done.fold_error > 0.01
+
+
+def test_what_is_invented_is_answered_by_the_original(
+    tiny_base: BaseModel,
+    source: Path,
+    tmp_path: Path,
+    samples: list[Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, PeftModel] = {}
+
+    class Begun(Exception):  # noqa: N818  # no error: what follows is not looked at
+        pass
+
+    def writing(**what: PeftModel) -> None:
+        given.update(what)
+        raise Begun
+
+    monkeypatch.setattr("zoo.training.invention.invention.Writing", writing)
+    with pytest.raises(Begun):
+        convert(
+            source, tmp_path / "out", recover="auto", base=tiny_base, invocation_text=INVOCATION_TEXT, cut=CUT
+        )
+    said = []
+    for model in (given["teacher"], given["model"]):
+        teacher = Teacher(model, samples)
+        teacher.compute()
+        said.append(torch.cat([part[LOG] for part in teacher._parts]))
+    wanted = own_forward(tiny_base, source, samples)
+    assert torch.allclose(said[0], wanted, atol=2e-5)
+    assert not torch.allclose(said[1], wanted, atol=1e-3)  # control: what it was cut to says something else

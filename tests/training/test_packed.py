@@ -236,3 +236,64 @@ def test_gradients_after_another_replay_are_refused(tmp_path: Path) -> None:
     apply(step, *shared.parameters)
     with pytest.raises(DefectError, match="ran again"):
         stale.sum().backward()
+
+
+def test_what_would_not_be_worth_a_recording(tmp_path: Path) -> None:
+    """A recording holds what gradients need: gigabytes, for a long pass that nobody wants them of."""
+    model, samples = build(tmp_path, "llama")
+    shared = Graphs(model, kernel=DENSE, record=False)
+    long = [replace(one, lead=one.lead + (9,) * graphs.LOOK_TOKENS) for one in samples[:2]]
+    for given, recorded in ((samples, True), (long, False)):
+        store = PrefixStore(model, given, graphs=shared)
+        before = len(shared._steps)
+        with torch.no_grad():
+            looked = answer_logits(store, [0, 1])
+        assert (len(shared._steps) > before) is recorded
+        plain = answer_logits(PrefixStore(model, given, graphs=False), [0, 1])
+        for one, other in zip(looked, plain, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert shared.takes([(9,) * (graphs.LOOK_TOKENS + 1)])  # with gradients
+    model.requires_grad_(False)  # an adapter that is only asked
+    assert PrefixStore(model, samples, graphs=shared).recorded([0], [(1,)], [[0]]) is None
+
+
+def test_a_factor_that_is_frozen_later_is_recorded_afresh(tmp_path: Path) -> None:
+    """As LoRA-FA does to a teacher's weights, whose passes were recorded before."""
+    model, samples = build(tmp_path, "llama")
+    shared = Graphs(model, kernel=DENSE, record=False)
+    store = PrefixStore(model, samples, graphs=shared)
+    answer_loss(store, ROWS)
+    before = list(shared._steps.values())
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            parameter.requires_grad_(False)
+    answer_loss(store, ROWS)
+    assert list(shared._steps.values()) != before
+    assert all(parameter.requires_grad for parameter in shared.parameters)
+    assert shared.parameters
+
+
+def test_room_for_prefixes_is_that_of_the_largest_batch(tmp_path: Path) -> None:
+    """Not of the most rows of one store times the longest prefix of another."""
+    model, samples = build(tmp_path, "llama")
+    shared = Graphs(model, kernel=DENSE, record=False)
+    long = replace(samples[0], prefix=samples[0].prefix * 20)
+    answer_loss(PrefixStore(model, [long], graphs=shared), [0])
+    answer_loss(PrefixStore(model, [samples[0]] * 8, graphs=shared), range(8))
+    assert shared.prefix is not None
+    assert shared.prefix.shape[3] == max(len(long.prefix), 8 * len(samples[0].prefix))
+
+
+def test_masks_of_whole_prompts_are_not_remembered() -> None:
+    rule = exact.Rule(scale=1.0)
+    size = exact.CACHED + 1
+    q, k, v = (torch.randn(heads, size, 4) for heads in (4, 2, 2))
+    before = exact._causal.cache_info().currsize
+    found = exact.run_rows(q, k, v, [exact.Row(begin=0, end=size)], rule, 0)
+    assert exact._causal.cache_info().currsize == before
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        q[None], k[None], v[None], is_causal=True, scale=1.0, enable_gqa=True
+    )
+    torch.testing.assert_close(found, wanted[0])
+    exact.run_rows(q[:, :7], k[:, :7], v[:, :7], [exact.Row(begin=0, end=7)], rule, 0)
+    assert exact._causal.cache_info().currsize > 0

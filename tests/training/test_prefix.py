@@ -19,7 +19,7 @@ from zoo.peft_model import attach
 from zoo.prompts import Invocation, Prompter
 from zoo.training import packed, padded
 from zoo.training.dataset import Encoded, encode, read_dataset
-from zoo.training.prefix import PrefixStore, answer_logits, answer_loss
+from zoo.training.prefix import READ_TOKENS, PrefixStore, answer_logits, answer_loss, batches, held_batches
 from zoo.training.segments import Tree
 from zoo.training.tiers import Budget
 
@@ -212,7 +212,7 @@ def test_a_budget_keeps_less_says_so_and_computes_the_same(model: PeftModel, sam
 
     everything = PrefixStore(model, samples)
     everything.fill()
-    tight = PrefixStore(model, samples, budget_bytes=everything.kept_bytes // 2)
+    tight = PrefixStore(model, samples, budget=Budget(host=everything.kept_bytes // 2))
     tight.fill(told)
     assert 0 < tight.kept_bytes <= everything.kept_bytes // 2
     # what is run together follows from the prefixes alone, so what is recomputed is the same to the last bit
@@ -245,6 +245,33 @@ def test_the_disk_takes_what_memory_does_not(
     assert not list(folder.iterdir())
 
 
+def test_what_memory_has_no_room_for_goes_to_the_folder_that_was_named(
+    model: PeftModel, samples: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.training.tiers.free_host_bytes", lambda: 0)
+    nowhere, named = PrefixStore(model, samples), PrefixStore(model, samples, disk=tmp_path / "new" / "kv")
+    for store in (nowhere, named):
+        store.fill()
+    assert nowhere.kept_bytes == 0
+    assert named.tiers.used["disk"] == named.kept_bytes > 0
+
+
+def test_long_samples_are_read_by_a_gpu_in_smaller_batches(model: PeftModel, samples: list[Encoded]) -> None:
+    long = [replace(samples[0], prefix=(7,) * (READ_TOKENS // 4))] * 9
+    assert [len(rows) for rows in batches(long, "cpu")] == [9]
+    found = batches(long, "cuda")
+    assert [row for rows in found for row in rows] == list(range(9))
+    assert [len(rows) for rows in found] == [3, 3, 3]  # the rest of a sample counts too
+    longest = [replace(samples[0], prefix=(7,) * (2 * READ_TOKENS))] * 2
+    assert batches(longest, "cuda") == [[0], [1]]
+    assert len(batches(samples * 20, "cuda")[0]) == 64
+    assert len(batches(samples * 20, "cuda", most=5)[0]) == 5
+    store = PrefixStore(model, long)
+    assert held_batches(store) == [list(range(9))]
+    store.device = torch.device("cuda")
+    assert held_batches(store) == found
+
+
 def test_a_sliding_window_shorter_than_a_prefix_is_batched_right() -> None:
     torch.manual_seed(0)
     config = MistralConfig(
@@ -269,6 +296,11 @@ def test_a_sliding_window_shorter_than_a_prefix_is_batched_right() -> None:
         torch.testing.assert_close(logits, whole, rtol=1e-5, atol=1e-5)
 
 
+def cache(store: PrefixStore, row: int) -> Any:
+    """A sample's whole prefix as transformers keeps it."""
+    return padded.joined(store.pieces([row]), store.device)[0]
+
+
 def tensors(cache: Any) -> list[Tensor]:
     return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
 
@@ -288,7 +320,7 @@ def test_what_prefixes_have_in_common_is_held_once(model: PeftModel, samples: li
             one.fill()
             if not related[row].prefix:
                 continue
-            found, reference = shared.batch([row])[0], one.batch([0])[0]
+            found, reference = cache(shared, row), cache(one, 0)
             for mine, other in zip(tensors(found), tensors(reference), strict=True):
                 torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
         assert shared.kept_bytes < sum(one.kept_bytes for one in alone) / 2
@@ -302,7 +334,6 @@ def test_control_a_prefix_shared_beyond_the_common_part_would_show(
     store = PrefixStore(model, [samples[0], changed])
     store.__dict__["tree"] = Tree(segments=store.tree.segments[:1], ends=[0, 0])
 
-    alone, _ = PrefixStore(model, [changed]).batch([0])
-    found, _ = store.batch([1])
+    alone, found = cache(PrefixStore(model, [changed]), 0), cache(store, 1)
 
     assert (tensors(found)[0] - tensors(alone)[0]).abs().max() > 1e-3

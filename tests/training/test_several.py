@@ -310,3 +310,6 @@ def test_the_command_trains_several_and_plans_them(
     assert (tmp_path / "library" / "system" / "zoo.yaml").is_file()
     assert run([*command, "--kind", "lora"]) == 2
     assert "ZD006" in capsys.readouterr().err
+    for dry in ([], ["--dry-run"]):
+        assert run([*command, "--name", "both", *dry]) == 2
+        assert "--name and --adapters" in capsys.readouterr().err

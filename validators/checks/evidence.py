@@ -22,7 +22,6 @@ AGREEMENT = 0.95
 ACCURACY_LOSS = 0.05
 # With fewer samples an estimate near 0.95 is off by more than five points either way.
 SAMPLES = 100
-_OWN = ("recovered", "trained", "relabelled")
 
 
 def _weights_recorded(context: Context) -> Iterator[Finding | Measurement]:
@@ -52,7 +51,7 @@ def _behaviour(context: Context) -> Iterator[Finding | Measurement]:
             hint="zoo convert … --recover DATA measures it, and repairs what relabelling loses",
         )
     record = lock.behaviour
-    own = next((name for name in _OWN if name in record.accuracy), "")
+    own = record.own_column
     if not own or record.samples <= 0:
         yield _finding(context, f"{LOCK_NAME} says measured, and holds no measurement", "accuracy")
         return

@@ -85,7 +85,8 @@ def _words_are_words(context: Context) -> Iterator[Finding]:
     release, root = context.repo.release, context.repo.root
     if release is not None:
         lines = [("training_data", line) for line in release.training_data]
-        for key, text in (("description", release.description), *lines):
+        changes = [("changes", line) for said in release.changes.values() for line in said]
+        for key, text in (("description", release.description), *lines, *changes):
             if problem := acts(text):
                 yield Finding(message=f"{key} {problem}", location=in_release(root, key), fix=_PLAIN)
     if (notes := root / NOTES_NAME).is_file():

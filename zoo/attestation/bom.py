@@ -8,12 +8,15 @@ Source: CycloneDX 1.6, JSON schema (ECMA-424), machine-learning bill of material
 
 import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.adapter import BOM_NAME, LOCK_NAME
-from zoo.provenance import payload_digests, sha256_bytes, sha256_file
-from zoo.specs.lock import BehaviourRecord, Lock, dump_lock
+from zoo.limits import few_values
+from zoo.provenance import payload_digests, sha256_file
+from zoo.specs.document import MAX_VALUES
+from zoo.specs.lock import BehaviourRecord, Lock
 from zoo.specs.release import ReleaseSpec
 
 _NAMESPACE = uuid.UUID("6f0e5f0a-6f0b-5c8e-9d57-3f1a0d3f7b11")  # of zoo's serial numbers
@@ -23,19 +26,19 @@ def bill(folder: Path, lock: Lock, spec: ReleaseSpec, *, hub_id: str = "") -> di
     """The bill of materials of a release folder.
 
     Args:
-        folder: whose files are named.
-        lock: as it is written there.
+        folder: whose files are named, its lock among them.
+        lock: what is written there.
         spec: its `zoo.yaml`.
         hub_id: `org/name[/folder]` it is published as; empty for a local folder.
     """
-    lock_sha256 = sha256_bytes(dump_lock(lock).encode())
+    files = payload_and_lock(folder)
     adapter = f"{spec.name}@{spec.version}"
     base = _base(lock)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, lock_sha256)}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, files[LOCK_NAME])}",
         "version": 1,
         "metadata": {
             "tools": {
@@ -51,7 +54,7 @@ def bill(folder: Path, lock: Lock, spec: ReleaseSpec, *, hub_id: str = "") -> di
                 "modelCard": _model_card(lock, spec),
             },
         },
-        "components": [base, *_files(folder, lock_sha256)],
+        "components": [base, *_files(files)],
         "dependencies": [
             {"ref": adapter, "dependsOn": [base["bom-ref"]]},
             {"ref": base["bom-ref"], "dependsOn": []},
@@ -69,15 +72,26 @@ def write_bill(folder: Path, lock: Lock, spec: ReleaseSpec, *, hub_id: str = "")
     (folder / BOM_NAME).write_bytes(dump_bill(bill(folder, lock, spec, hub_id=hub_id)))
 
 
-def billed_files(raw: bytes) -> dict[str, str]:
-    """The sha256 of every file that a bill of materials names, by path; of what is no bill, none."""
+def billed(raw: bytes) -> dict[str, Any]:
+    """What a bill of materials says, whichever zoo wrote it in whatever form; of what is no bill, nothing.
+
+    Returns:
+        `files`, the sha256 of each by path; `models`, name, version and digests of what it was made of; and
+        `release`, its name, version and licences.
+    """
     try:
+        few_values(raw, MAX_VALUES)
         found = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
     match found:
-        case {"components": [*components]}:
-            return dict(one for component in components if (one := _file(component)))
+        case {"metadata": {"component": dict(release)}, "components": [*components]}:
+            models = [one for one in components if _is_model(one)]
+            return {
+                "files": dict(one for component in components if (one := _file(component))),
+                "models": [{key: one.get(key) for key in ("name", "version", "hashes")} for one in models],
+                "release": {key: release.get(key) for key in ("name", "version", "licenses")},
+            }
         case _:
             return {}
 
@@ -95,6 +109,10 @@ def _file(component: object) -> tuple[str, str] | None:
             return None
 
 
+def _is_model(component: object) -> bool:
+    return isinstance(component, dict) and component.get("type") == "machine-learning-model"
+
+
 def _base(lock: Lock) -> dict[str, Any]:
     base = lock.base
     found: dict[str, Any] = {"type": "machine-learning-model", "bom-ref": base.id, "name": base.id}
@@ -109,8 +127,7 @@ def _base(lock: Lock) -> dict[str, Any]:
     return found
 
 
-def _files(folder: Path, lock_sha256: str) -> list[dict[str, Any]]:
-    digests = {**payload_digests(folder), LOCK_NAME: lock_sha256}
+def _files(digests: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": sha256}]}
         for name, sha256 in sorted(digests.items())

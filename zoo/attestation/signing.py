@@ -41,7 +41,8 @@ def open_signer(
         trust: another Sigstore than the public one.
 
     Raises:
-        UsageError: both ways are asked for; ZA004, ZA008: the key or the trust configuration is none.
+        UsageError: both ways are asked for, or a Sigstore that nobody signs by; ZA004, ZA008: key or trust
+            configuration is none.
         MissingExtraError: the package for it is not installed.
         UndecidedError: ZA008, nobody vouches for an identity here.
     """
@@ -50,6 +51,10 @@ def open_signer(
 
     if key is not None and keyless:
         raise UsageError("a release is signed one way", hint="give --sign-key or --sigstore, not both")
+    if trust is not None and not keyless:
+        raise UsageError(
+            "another Sigstore, and nobody signs by it", hint="give --trust-config with --sigstore"
+        )
     if keyless:
         return open_keyless(trust)
     return open_key(key, password) if key is not None else None

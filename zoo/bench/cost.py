@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zoo import peft_model
 from zoo.adapter import LOCK_NAME, AdapterRepo
 from zoo.errors import UsageError
-from zoo.models import BaseModel, Dtype, load_model, resolve, resolve_reference
+from zoo.models import BaseModel, Dtype, load_model
 from zoo.pictures.canvas import can_draw
 from zoo.pictures.cost import COST_NAME, draw
 from zoo.progress import Progress, silent
@@ -28,24 +28,6 @@ if TYPE_CHECKING:
 PACKAGES = ("alora-zoo", "torch", "transformers", "peft")
 TEXT = "The keeper rowed over in fair weather, counted the lamps and wrote the hour into the book. "
 STAGE = "cost"
-
-
-def base_of(repo: AdapterRepo, wanted: str) -> BaseModel:
-    """The base: the one the user names, else the one the release or its config names.
-
-    Raises:
-        UsageError: nobody names one.
-        NotFoundError: there is none of that name.
-        BaseMissingError: it cannot be had here.
-    """
-    if wanted:
-        return resolve(wanted)
-    if repo.release:
-        return resolve_reference(repo.release.base)
-    named = repo.config.base_model_name_or_path
-    if not named:
-        raise UsageError(f"{repo.name} does not say which base it is for", hint="name it with --base")
-    return resolve(named, revision=repo.config.revision or "")
 
 
 def measure_cost(

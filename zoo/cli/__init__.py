@@ -127,8 +127,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return 3
-    except Exception as error:  # the last resort: a defect of ours, said in one sentence
-        _defect(error)
+    except Exception as error:
+        if _no_room(error):
+            hint = "zoo train: a smaller --micro-batch; else --dtype bfloat16, a smaller base, or another GPU"
+            _say("the memory of the GPU is full", hint=hint)
+            return 3
+        _defect(error)  # the last resort: a defect of ours, said in one sentence
         return 4
     return 0
 
@@ -152,6 +156,12 @@ def _say(message: str, *, code: str = "", hint: str = "") -> None:
     head = printable(redacted(f"{code}: {message}" if code else message))
     tail = f"  → {printable(redacted(hint))}\n" if hint else ""
     sys.stderr.write(f"zoo: {head}\n{tail}")
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether it is torch's, which is here already if it raised it, that a GPU has no memory left."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _defect(error: Exception) -> None:

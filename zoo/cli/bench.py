@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from zoo.cli import train_options as option
-from zoo.cli.options import AsJson, Base, Device, Dtype, EvalData, Quiet
+from zoo.cli.options import AsJson, Base, Device, Dtype, EvalData, Invocation, Quiet
 
 What = Annotated[
     Literal["train"],
@@ -30,7 +30,7 @@ Threads = Annotated[int, typer.Option(min=0, help="Torch's threads in every arm;
 def bench(
     what: What,
     data: option.Data,
-    invocation: option.Invocation = "",
+    invocation: Invocation = "",
     arms: Arms = "",
     mellea_python: MelleaPython = "",
     base: Base = "",
@@ -66,7 +66,7 @@ def bench(
 
     job = Job(
         data=str(Path(data).absolute()), eval_data=str(eval_data.absolute()) if eval_data else "", base=base,
-        invocation=invocation.replace("\\n", "\n"), position=position or "after_prompt",
+        invocation=invocation, position=position or "after_prompt",
         steps=steps, batch=batch,
         micro_batch=micro_batch or batch, rank=rank, targets=tuple(target or ()), learning_rate=lr, seed=seed,
         max_tokens=max_tokens, device=device, dtype=dtype, threads=threads,

@@ -3,13 +3,13 @@
 from zoo.cli import compose_options as c
 from zoo.cli import convert_options as o
 from zoo.cli.converting import carry_out
-from zoo.cli.options import AsJson, Base, Device, DryRun, Dtype, EvalData, Quiet
+from zoo.cli.options import AsJson, Base, Device, DryRun, Dtype, EvalData, Invocation, Quiet
 
 
 def convert(
     paths: c.Paths,
     base: Base = "",
-    invocation: o.Text = "",
+    invocation: Invocation = "",
     position: o.Place = None,
     name: o.Name = "",
     version: o.Version = "0.1.0",
@@ -63,7 +63,7 @@ def convert(
     changes = Changes.parse(truncate=truncate, grow=grow, **safe)
     plan = plan_conversion(
         places.source, also=places.also, weights=weights, base=base,
-        invocation_text=invocation.replace("\\n", "\n"), position=Position(position) if position else None,
+        invocation_text=invocation, position=Position(position) if position else None,
         legacy_boundary=Boundary(legacy_boundary), initial=initial,
         max_error=max_error, alpha=alpha, extract=extract, cut=o.cut(recover, grow),
         name=name, version=version, license=license_, description=description,

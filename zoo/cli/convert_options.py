@@ -7,7 +7,6 @@ import typer
 
 from zoo.cli.options import PositionName
 
-Text = Annotated[str, typer.Option(metavar="TEXT", help=r"What activates it; \n is a newline.")]
 Place = Annotated[
     PositionName | None, typer.Option(help="Where the invocation stands; found out when left out.")
 ]

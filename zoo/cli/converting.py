@@ -1,5 +1,6 @@
 """Carrying a planned conversion out, and showing what came of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,19 @@ def carry_out(
     check_recovery(plan, **{name: how.get(name) for name in asked})
     document: dict[str, Any] = {"plan": {**plan.to_document(), "changes": changes.lines()}}
     if not as_json:
-        typer.echo("\n".join([*plan.lines(), *(f"change      {line}" for line in changes.lines())]))
+        _show([*plan.lines(), *(f"change      {line}" for line in changes.lines())])
     if out is not None:
         with shown(quiet=quiet) as progress:
             done = apply(plan, out, changes=changes, progress=progress, **how)
         document = done.to_document()
         if not as_json:
-            typer.echo("\n".join(done.lines()))
+            _show(done.lines())
     if as_json:
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _show(lines: Sequence[str]) -> None:
+    """Prints lines that may quote a stranger's file."""
+    from zoo.render.text import printable
+
+    typer.echo("\n".join(map(printable, lines)))

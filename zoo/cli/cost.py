@@ -30,9 +30,10 @@ def cost(
     Example: zoo cost ./relevance --tokens 512,2048,8192 --device cuda --dtype bfloat16 --record
     """
     from zoo.adapter import AdapterRepo
-    from zoo.bench.cost import base_of, measure_cost, record_cost
+    from zoo.bench.cost import measure_cost, record_cost
     from zoo.cli.progress import shown
     from zoo.errors import UsageError
+    from zoo.intrinsic.intrinsic import find_base
 
     try:
         lengths = [int(one) for one in tokens.split(",")]
@@ -42,7 +43,7 @@ def cost(
         raise UsageError(f"--tokens {tokens}: no lengths", hint="--tokens 256,1024,4096")
     repo = AdapterRepo.open(path)
     with shown(quiet=quiet) as progress:
-        model = base_of(repo, base)
+        model = find_base(repo, base)
         found = measure_cost(
             repo, model, lengths=lengths, runs=runs, device=device, dtype=dtype, progress=progress
         )

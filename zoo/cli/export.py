@@ -32,13 +32,16 @@ def export(
     """
     import json
 
+    from zoo.converters.exporters.export import check_out
     from zoo.converters.exporters.export import export as write
     from zoo.converters.exporters.normal_form import NormalForm
+    from zoo.render.text import printable
 
+    check_out(out, format_)
     with shown(quiet=quiet) as progress:
         form = NormalForm.open(adapter, base=base, progress=progress)
     done = write(form, out, format_, dtype=dtype or "", every_token=every_token)
     if as_json:
         typer.echo(json.dumps(done.to_document(), indent=2, ensure_ascii=False))
     else:
-        typer.echo("\n".join(done.lines()))
+        typer.echo("\n".join(map(printable, done.lines())))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zoo.cli.gate_options import Fresh, On, Paths, PolicyFile, Repo, Since, Workers
+from zoo.cli.gate_options import Fresh, Image, On, Paths, PolicyFile, Repo, Since, Workers
 from zoo.cli.options import AsJson, Base, Device, Dtype, Library, Output, Quiet
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def gate(
     workers: Workers = 0,
     on: On = "",
     repo: Repo = "",
+    image: Image = "",
     fresh: Fresh = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -40,7 +41,6 @@ def gate(
 
     Example: zoo gate adapters --policy zoo-gate.yaml --since origin/main -o report.html
     """
-    import json
     from functools import partial
 
     from zoo.ci.fleet.place import Place, gate_at
@@ -48,29 +48,32 @@ def gate(
     from zoo.ci.gate import gate as run_gate
     from zoo.cli.announcing import announce
     from zoo.cli.progress import shown
-    from zoo.cli.reporting import output_paths
-    from zoo.render.json import to_document
-    from zoo.render.suffix import check_outputs, write_outputs
+    from zoo.cli.reporting import render_all
+    from zoo.render.suffix import check_outputs, own_paths, write_outputs, write_together
+    from zoo.render.verdict import tally
     from zoo.specs.policy import POLICY_NAME
     from zoo.validators.validate import Settings
 
-    outputs, demanded = output or [], read_policy(policy)
+    outputs, demanded, reports = output or [], read_policy(policy), []
     check_outputs(outputs)
-    if policy is None and not Path(POLICY_NAME).is_file() and not quiet:
+    if policy is None and not Path(POLICY_NAME).is_file():  # --quiet or not: it changes the verdict
         typer.echo(f"zoo: no {POLICY_NAME} here: nothing is demanded beyond the checks", err=True)
     roots = [*(paths or []), *(library or [])]
-    folders, reports = chosen(roots, since=since, policy=policy), []
-    settings = Settings(base=base, device=device, dtype=dtype)
+    folders = chosen(roots, since=since, policy=policy, suites=demanded.suites)
+    settings, several = Settings(base=base, device=device, dtype=dtype), len(folders) > 1
     gates: Callable[..., Iterator[Report]] = run_gate
-    if workers or on or repo:
-        gates = partial(gate_at, Place.parse(on, workers=workers, repo=repo, paths=roots), fresh=fresh)
+    if workers or on or repo or image:
+        place = Place.parse(on, workers=workers, repo=repo, image=image, paths=roots)
+        gates = partial(gate_at, place, fresh=fresh)
     with shown(quiet=quiet) as progress:
         for report in gates(folders, policy=demanded, settings=settings, progress=progress):
             reports.append(report)
             announce(report, as_json=as_json)
-            write_outputs(report, output_paths(outputs, Path(report.subject), several=len(folders) > 1))
-    if not folders and not as_json:
-        typer.echo(f"no adapter changed since {since}")
+            write_outputs(report, own_paths(outputs, report) if several else outputs)
+    if several:
+        write_together(reports, outputs)
     if as_json:
-        typer.echo(json.dumps([to_document(report) for report in reports], indent=2, ensure_ascii=False))
+        typer.echo(render_all(reports, several=True), nl=False)
+    elif several or not folders:
+        typer.echo(f"\n── {tally(reports)}" if folders else f"no adapter changed since {since}")
     raise typer.Exit(Gate(reports=reports, unchanged=not folders).exit_code)

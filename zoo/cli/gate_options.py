@@ -26,6 +26,14 @@ On = Annotated[
 Repo = Annotated[
     str, typer.Option("--repo", metavar="ORG/NAME[@REV]", help="For Jobs: the library on the Hub.")
 ]
+Image = Annotated[
+    str,
+    typer.Option(
+        "--image",
+        metavar="IMAGE",
+        help="For Jobs: a container image with uv, best by digest; it is given your token.",
+    ),
+]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="With workers: check again what a broken-off run has finished.")
 ]

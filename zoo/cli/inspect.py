@@ -43,6 +43,8 @@ def inspect(
     from zoo.inspection.inspect import inspect as look
     from zoo.inspection.picture import draw
 
+    if plot is not None and not plot.parent.is_dir():
+        raise UsageError(f"there is no folder {plot.parent} for the picture", hint="make it, or name another")
     if not safety and (aligned or unaligned or safe_modules or safe_map):
         raise UsageError(
             "--aligned, --unaligned, --safe-map and --safe-modules belong to --safety", hint="add --safety"

@@ -61,5 +61,16 @@ TokenizerEnvs = Annotated[
         help="Another environment's Python must tokenise alike; repeatable.",
     ),
 ]
+
+
+def newlines(text: str) -> str:
+    """What was typed, a backslash and n as the newline that a shell makes hard to type."""
+    return text.replace("\\n", "\n")
+
+
+Invocation = Annotated[
+    str,
+    typer.Option(metavar="TEXT", callback=newlines, help=r"What activates it; \n is a newline."),
+]
 Prompts = Annotated[int, typer.Option(min=1, max=64, help="Prompts to run the dynamic checks on.")]
 Attention = Annotated[str, typer.Option(help="Attention implementation: sdpa, eager, flash_attention_2, …")]

@@ -21,6 +21,7 @@ def publish(
     collection: to.Collection = "",
     supersedes: to.Supersedes = "",
     pr: to.Reviewed = False,
+    policy: to.Demanded = None,
     sign_key: to.SignKey = None,
     sigstore: to.Sigstore = False,
     trust_config: to.TrustConfig = None,
@@ -41,9 +42,12 @@ def publish(
     import os
 
     from zoo.attestation.signing import open_signer
+    from zoo.ci.gate import reviewer
     from zoo.cli.progress import shown
     from zoo.release import Presentation
     from zoo.release import publish as publish_release
+
+    to.check(policy, reviewed=pr)
 
     def say(plan: "ReleasePlan") -> None:
         if not as_json:
@@ -61,6 +65,7 @@ def publish(
                 private=private, gated=gated, collection=collection, supersedes=supersedes
             ),
             reviewed=pr,
+            gate=reviewer(policy, base=base, device=device, progress=progress) if pr else None,
             base=base,
             device=device,
             signer=signer,

@@ -17,6 +17,10 @@ To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A local fo
 Reviewed = Annotated[
     bool, typer.Option("--pr", help="Through a pull request: gated from a clean download, then merged.")
 ]
+Demanded = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", help="What --pr's gate demands; else ./zoo-gate.yaml."),
+]
 SignKey = Annotated[
     Path | None,
     typer.Option("--sign-key", metavar="PEM", help="Sign with this Ed25519 key; password: ZOO_KEY_PASSWORD."),
@@ -42,3 +46,15 @@ Supersedes = Annotated[
     str,
     typer.Option(metavar="ORG/NAME", help="Make that repository's card name this one as its newer version."),
 ]
+
+
+def check(policy: Path | None, *, reviewed: bool) -> None:
+    """Refuses a policy that nothing would apply.
+
+    Raises:
+        UsageError: it is so.
+    """
+    from zoo.errors import UsageError
+
+    if policy and not reviewed:
+        raise UsageError("only a pull request is gated under a policy", hint="add --pr", code="ZH012")

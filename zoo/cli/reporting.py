@@ -1,7 +1,6 @@
 """Showing validations as they run, and writing their reports: shared by the commands that validate."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -41,30 +40,6 @@ def run_one(validation: "Validation", *, as_json: bool, several: bool) -> "Repor
 
 def render_all(reports: Sequence["Report"], *, several: bool) -> str:
     """JSON for stdout: one document, or a list of them when the run was over several adapters."""
-    import json
+    from zoo.render.json import render_all_json, render_json
 
-    from zoo.render.json import render_json, to_document
-
-    if not several:
-        return render_json(reports[0])
-    return json.dumps([to_document(report) for report in reports], indent=2, ensure_ascii=False) + "\n"
-
-
-def tally(reports: Sequence["Report"]) -> str:
-    """One line over several adapters: how many came to what, and which did not pass."""
-    by_status: dict[str, list[str]] = {}
-    for report in reports:
-        by_status.setdefault(report.status(), []).append(Path(report.subject).name)
-    parts = [
-        f"{len(names)} {status}" + ("" if status == "passed" else f" ({', '.join(names)})")
-        for status, names in sorted(by_status.items(), reverse=True)
-    ]
-    return f"\n── {len(reports)} adapters: {', '.join(parts)}\n"
-
-
-def output_paths(outputs: Iterable[Path], folder: Path, *, several: bool) -> list[Path]:
-    """Where one adapter's reports go: the given files; with several adapters `report.NAME.json`."""
-    if not several:
-        return list(outputs)
-    name = "-".join(part for part in folder.parts[-3:] if part not in ("/", "..", "."))
-    return [path.with_name(f"{path.stem}.{name}{path.suffix}") for path in outputs]
+    return render_all_json(reports) if several else render_json(reports[0])

@@ -11,7 +11,6 @@ Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="JSONL: messages and the expected answer; zoo explain ZD001.")
 ]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Release folder to make.")]
-Invocation = Annotated[str, typer.Option(metavar="TEXT", help=r"What activates it; \n is a newline.")]
 Where = Annotated[
     PositionName | None, typer.Option(help="Where the invocation stands; after_prompt when left out.")
 ]
@@ -56,10 +55,16 @@ Rate = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Samples a step.")]
-MicroBatch = Annotated[int, typer.Option(min=0, help="Samples run at once; 0 is all of a step.")]
+MicroBatch = Annotated[
+    int, typer.Option(min=0, help="Samples of each adapter run at once; 0 is all of a step.")
+]
 Patience = Annotated[
     int,
     typer.Option(min=0, help="Stop after so many looks (one every 10 steps) without a better one; 0: never."),
+]
+DiskCache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Files for prefixes that memory has no room for; removed at the end."),
 ]
 Processes = Annotated[int, typer.Option(min=1, help="Processes that share steps, a GPU each: 1, 2, 4, 8.")]
 Seed = Annotated[int, typer.Option(help="Of data order and initial weights.")]

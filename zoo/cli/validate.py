@@ -32,8 +32,9 @@ def validate(
     a project before training (zoo init), of which it checks contract and invocation.
     """
     from zoo.cli.progress import shown
-    from zoo.cli.reporting import output_paths, render_all, run_one, tally
-    from zoo.render.suffix import check_outputs, write_outputs
+    from zoo.cli.reporting import render_all, run_one
+    from zoo.render.suffix import check_outputs, own_paths, write_outputs, write_together
+    from zoo.render.verdict import tally
     from zoo.report import worst_exit_code
     from zoo.validators.library import chosen_folders, validations
     from zoo.validators.record import prepare
@@ -63,11 +64,13 @@ def validate(
                 typer.echo(f"zoo: {said}", err=True)
             reports.append(run_one(validation, as_json=as_json, several=several))
             codes.append(validation.exit_code(reports[-1]))
-            write_outputs(reports[-1], output_paths(outputs, repo.root, several=several))
+            write_outputs(reports[-1], own_paths(outputs, reports[-1]) if several else outputs)
             if record:
                 record_evidence(repo, reports[-1])
+    if several:
+        write_together(reports, outputs)
     if as_json:
         typer.echo(render_all(reports, several=several), nl=False)
     elif several:
-        typer.echo(tally(reports), nl=False)
+        typer.echo(f"\n── {tally(reports)}")
     raise typer.Exit(worst_exit_code(codes))

@@ -51,6 +51,10 @@ def verify(
 
     if bool(identity) != bool(issuer):
         raise UsageError("an identity means nothing without its issuer", hint="--identity WHO --issuer URL")
+    if trust_config and not identity:
+        raise UsageError(
+            "another Sigstore, and nobody is asked for", hint="--trust-config goes with --identity"
+        )
     report = verify_release(
         release,
         key=open_public_key(key) if key else None,

@@ -112,7 +112,7 @@ def teach(
     """
     given: list[Ids] = []
     context: list[Ids] = []
-    for rows in batches(len(samples)):
+    for rows in batches(samples, next(model.parameters()).device.type):
         store = PrefixStore(model, [samples[row] for row in rows], adapted=True)
         given.extend(answer_all(store, options))
         if alone:

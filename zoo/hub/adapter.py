@@ -9,6 +9,8 @@ from zoo.hub.client import no_bars, open_api
 from zoo.hub.errors import translated
 from zoo.layouts import CONFIG_NAME, placements
 
+ALONGSIDE = ("*.md", "*.png", "LICENSE*", "NOTICE*")  # small; without them `zoo verify` could not say yes
+
 
 def open_adapter(source: str | Path) -> AdapterRepo:
     """Opens an adapter folder, or downloads an adapter into the client's cache and opens it there.
@@ -36,7 +38,8 @@ def open_adapter(source: str | Path) -> AdapterRepo:
         root = Path(api.snapshot_download(address.repo, revision=commit, allow_patterns=configs))
         folder = _only(root / address.folder, root, address)
         place = folder.relative_to(root).as_posix()
-        names = [name if place == "." else f"{place}/{name}" for name in RELEASED]
+        wanted = (*RELEASED, *ALONGSIDE)
+        names = [name if place == "." else f"{place}/{name}" for name in wanted]
         root = Path(api.snapshot_download(address.repo, revision=commit, allow_patterns=names))
     return AdapterRepo.open(root / place, commit=commit)
 

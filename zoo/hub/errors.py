@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from zoo.credentials import redacted
 from zoo.errors import HubError, NotFoundError, RefusedError, ZooError
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
-_SECRET = re.compile(r"hf_[A-Za-z0-9_]{4,}|(?i:bearer)\s+\S+|eyJ[\w-]{10,}\.[\w.-]+")
+_SECRET = re.compile(r"hf_[A-Za-z0-9_]{4,}|(?i:bearer)\s+\S+|eyJ[\w-]{10,}\.[\w.-]+")  # also a part of one
 
 
 class UnavailableError(HubError):
@@ -131,4 +132,4 @@ def _retry_after(error: Any) -> float:
 
 def _clean(said: object) -> str:
     """One line of at most 300 characters without anything that looks like a token."""
-    return _SECRET.sub("(secret)", " ".join(str(said).split()))[:300]
+    return redacted(_SECRET.sub("(secret)", " ".join(str(said).split())))[:300]

@@ -1,15 +1,17 @@
 """A model repository as it is at one moment: head, files, tags, and small files of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.errors import UsageError
 from zoo.hub.client import no_bars, open_api
 from zoo.hub.errors import translated
 from zoo.specs.release import HUB_ID
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +62,18 @@ def read_remote(repo: str) -> Remote:
         UsageError: `repo` is not `org/name`.
         HubError: ZH007 no access, ZH008 no answer.
     """
-    if not re.fullmatch(HUB_ID, repo):
-        raise UsageError(f"{repo!r} is not a repository's name", hint="write it as ORG/NAME")
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    _check_name(repo)
     from huggingface_hub.hf_api import RepoFile
 
     with translated(f"read {repo}"):
         api = open_api()
-        try:
-            info = api.model_info(repo)
-        except GatedRepoError:
-            raise
-        except RepositoryNotFoundError as error:
-            if error.response.status_code == 404:
-                return Remote()
-            raise
+        info = _found(lambda: api.model_info(repo))
+        if info is None:
+            return Remote()
         head = info.sha or ""
         entries = api.list_repo_tree(repo, recursive=True, revision=head)
         files = {entry.path: _remote_file(entry) for entry in entries if isinstance(entry, RepoFile)}
-        tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo).tags}
+        tags = _tags(api.list_repo_refs(repo))
     return Remote(
         exists=True,
         private=bool(info.private),
@@ -87,6 +82,19 @@ def read_remote(repo: str) -> Remote:
         files=files,
         tags=tags,
     )
+
+
+def read_tags(repo: str) -> dict[str, str]:
+    """Commit by tag name of a model repository, without its files; none where there is no repository.
+
+    Raises:
+        UsageError: `repo` is not `org/name`.
+        HubError: ZH007 no access, ZH008 no answer.
+    """
+    _check_name(repo)
+    with translated(f"read {repo}"):
+        refs = _found(lambda: open_api().list_repo_refs(repo))
+    return _tags(refs) if refs is not None else {}
 
 
 def read_file(repo: str, path: str, commit: str, into: Path) -> bytes | None:
@@ -128,3 +136,26 @@ def sizes(repo: str, paths: Iterable[str], commit: str) -> dict[str, int]:
 def _remote_file(entry: Any) -> RemoteFile:
     sha256 = entry.lfs.sha256 if entry.lfs is not None else ""
     return RemoteFile(size_bytes=entry.size, git_sha1=entry.blob_id, sha256=sha256)
+
+
+def _check_name(repo: str) -> None:
+    if not re.fullmatch(HUB_ID, repo):
+        raise UsageError(f"{repo!r} is not a repository's name", hint="write it as ORG/NAME")
+
+
+def _found(ask: Callable[[], Answer]) -> Answer | None:
+    """What a repository answers; None where there is none. One that is gated is there."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return ask()
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == 404:
+            return None
+        raise
+
+
+def _tags(refs: Any) -> dict[str, str]:
+    return {tag.name: tag.target_commit for tag in refs.tags}

@@ -86,10 +86,17 @@ class Inspection:
         return lines
 
     def _engine_lines(self) -> list[str]:
-        told = [(row.name, row.outlook) for row in self.engines if row.outlook]
-        width = max((len(name) for name, _ in told), default=0)
+        alike: dict[outlook.Outlook, list[str]] = {}
+        for row in self.engines:
+            if row.outlook:
+                alike.setdefault(row.outlook, []).append(row.name)
+        told = [(", ".join(names), one) for one, names in alike.items()]
+        width = max((len(names) for names, _ in told), default=0)
         head = ["", "what engines would do with it (zoo engines says more)"] if told else []
-        return [*head, *(f"  {name:<{width}}  {one.verdict}: {printable(one.reason)}" for name, one in told)]
+        return [
+            *head,
+            *(f"  {names:<{width}}  {one.verdict}: {printable(one.reason)}" for names, one in told),
+        ]
 
     def _likeness_lines(self) -> list[str]:
         if self.likenesses is None:
@@ -125,9 +132,13 @@ def inspect(
     Raises:
         NotFoundError: no such path, no adapter there, or no such base.
         SpecError: its config is unreadable.
-        RefusedError: ZV050 and ZV051, the models do not fit; ZV…, an alignment of what cannot be folded.
+        RefusedError: ZV050 and ZV051, the models do not fit; ZV…, a comparison or an alignment of what cannot
+            be folded.
+        BaseMissingError: the same of what cannot be read without its base.
     """
     factors = read_factors(path, base=base)
+    if factors.refusal and (against is not None or pair is not None):
+        raise factors.refusal
     found = spectra(factors.modules, progress=progress)
     safety, lines = (
         _safety(factors, pair, projection or Projection(), progress) if pair is not None else (None, [])
@@ -146,8 +157,6 @@ def inspect(
 def _safety(
     factors: Factors, pair: AlignedPair, projection: Projection, progress: Progress
 ) -> tuple[dict[str, Any], list[str]]:
-    if factors.refusal:
-        raise factors.refusal
     loaders = {path: _pair_of(load) for path, load in factors.modules.items()}
     found = measure(loaders, pair, projection, progress=progress)
     chosen = projection.chosen({path: one.cosine for path, one in found.items()})

@@ -40,5 +40,5 @@ def draw(path: Path, layers: Sequence[Layer], *, title: str) -> None:
     axes[1].set(xlabel="singular value", ylabel="layer")
     axes[1].set_yticks(list(places)[::step], names[::step])
     figure.colorbar(image, ax=axes[1], label="of the largest")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a folder may be called anything
     figure.savefig(path, format="png", dpi=110)

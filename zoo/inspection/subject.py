@@ -14,6 +14,7 @@ from zoo.prompts import Prompter
 from zoo.render.text import printable
 from zoo.specs.adapter_config import AdapterConfig
 
+UNKNOWN = "unknown"
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -23,7 +24,7 @@ class Subject:
 
     Attributes:
         name: as the layout gives it.
-        kind: `aLoRA`, `LoRA`, or what else the config says it is.
+        kind: `aLoRA`, `LoRA`, what else the config says it is, or `UNKNOWN` of a file that was not read.
         variant: what sets it apart from a plain LoRA; empty for one.
         format: the reader's name; empty when it was not read.
         base: the base that it names; empty when it names none.
@@ -69,8 +70,8 @@ class Subject:
             ("format", self.format or "not read"),
             ("base", self.base or "(it names none)"),
             ("invocation", self._invocation()),
-            ("ranks", f"{ranks}{alpha}" if ranks else "unknown"),
-            ("targets", f"{many} modules: {targets}"),
+            ("ranks", f"{ranks}{alpha}" if ranks else UNKNOWN),
+            ("targets", f"{many} modules: {targets}" if many else UNKNOWN),
             ("parameters", f"{self.parameters:,} ({', '.join(self.dtypes)}, {_size(self.size_bytes)})"),
             *(("read", note) for note in self.notes),
         ]
@@ -100,7 +101,7 @@ class Subject:
 
     def _invocation(self) -> str:
         if not self.invocation_ids and not self.invocation_text:
-            return "none: it acts on every token"
+            return UNKNOWN if self.kind == UNKNOWN else "none: it acts on every token"
         ids = f"ids {list(self.invocation_ids)}" if self.invocation_ids else "as text only (alora 0.x)"
         text = repr(self.invocation_text) if self.invocation_text else "(text: with the base, --base)"
         return f"{text} → {ids}"
@@ -116,11 +117,11 @@ def describe(factors: Factors, found: Mapping[str, Spectrum]) -> Subject:
     source, config = factors.source, factors.source.config
     shapes = source.file.shapes.values()
     paths = list(factors.modules) or _paths(source)
-    ids = tuple(config.alora_invocation_tokens or ())
+    ids = tuple(config.alora_invocation_tokens or factors.invocation_ids)
     revision = f" at {config.revision[:12]}" if config.revision else ""
     return Subject(
         name=source.name,
-        kind="aLoRA" if config.is_activated or config.invocation_string else _kind(config),
+        kind="aLoRA" if ids or config.invocation_string else _kind(factors),
         variant=tuple(_variant(config)),
         format=factors.format,
         base=f"{config.base_model_name_or_path}{revision}" if config.base_model_name_or_path else "",
@@ -138,8 +139,11 @@ def describe(factors: Factors, found: Mapping[str, Spectrum]) -> Subject:
     )
 
 
-def _kind(config: AdapterConfig) -> str:
-    return "LoRA" if config.peft_type.upper() in ("LORA", "") else config.peft_type
+def _kind(factors: Factors) -> str:
+    kind = factors.source.config.peft_type
+    if not kind and not factors.format:
+        return UNKNOWN
+    return "LoRA" if kind.upper() in ("LORA", "") else kind
 
 
 def _variant(config: AdapterConfig) -> list[str]:

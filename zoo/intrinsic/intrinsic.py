@@ -250,7 +250,7 @@ def find_base(repo: AdapterRepo, wanted: str = "") -> BaseModel:
     if repo.release is not None:
         return resolve_reference(repo.release.base)
     if named := repo.config.base_model_name_or_path:
-        return resolve_named(named)
+        return resolve_named(named, revision=repo.config.revision or "")
     raise UsageError(f"{repo.name} does not say its base model", hint="give --base")
 
 

@@ -29,13 +29,15 @@ def estimates(behaviour: BehaviourRecord) -> dict[str, Estimate]:
     if behaviour.comparison is not None:
         found: dict[str, Estimate] = dict(behaviour.comparison.scores)
     else:
-        found = {
-            name: Estimate(value=share, low=low, high=high)
-            for name, share in behaviour.accuracy.items()
-            for low, high in [wilson_interval(share, behaviour.samples)]
-        }
+        found = {name: share(value, behaviour.samples) for name, value in behaviour.accuracy.items()}
     known = {name: found[name] for name in COLUMNS if name in found}
     return known | {name: one for name, one in sorted(found.items()) if name not in known}
+
+
+def share(value: float, samples: int) -> Estimate:
+    """A share of so many samples, with Wilson's 95 % interval."""
+    low, high = wilson_interval(value, samples)
+    return Estimate(value=value, low=low, high=high)
 
 
 def metric(behaviour: BehaviourRecord) -> str:
@@ -43,15 +45,19 @@ def metric(behaviour: BehaviourRecord) -> str:
     return behaviour.comparison.metric.replace("_", " ") if behaviour.comparison else "accuracy"
 
 
+def trivial(behaviour: BehaviourRecord) -> float | None:
+    """Accuracy of the commonest answer; None where nobody counted, or the estimates are of another metric."""
+    return behaviour.trivial if metric(behaviour) in ("accuracy", "exact match") else None
+
+
 def alternative(behaviour: BehaviourRecord) -> str:
     """The picture in words, for those who cannot see it."""
     said = [f"{COLUMNS.get(name, name)} {plain(one)}" for name, one in estimates(behaviour).items()]
-    trivial = (
-        f"; always the commonest answer {behaviour.trivial:.3f}" if behaviour.trivial is not None else ""
-    )
+    commonest = trivial(behaviour)
+    beside = f"; always the commonest answer {commonest:.3f}" if commonest is not None else ""
     return (
         f"{metric(behaviour).capitalize()} on {behaviour.samples:,} held-out samples with 95 % intervals: "
-        f"{', '.join(said)}{trivial}."
+        f"{', '.join(said)}{beside}."
     )
 
 
@@ -92,10 +98,10 @@ def _columns(axis: Any, behaviour: BehaviourRecord, found: dict[str, Estimate]) 
             ha="center", color=colour, fontsize=11, fontweight="bold" if own else "normal",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
-    if behaviour.trivial is not None:
-        axis.axvline(behaviour.trivial, color=MARK, linestyle="--", linewidth=1.5)
+    if (commonest := trivial(behaviour)) is not None:
+        axis.axvline(commonest, color=MARK, linestyle="--", linewidth=1.5)
         axis.annotate(
-            "commonest answer", (behaviour.trivial, 0.02), (4, 0), textcoords="offset points",
+            "commonest answer", (commonest, 0.02), (4, 0), textcoords="offset points",
             xycoords=("data", "axes fraction"), color=MARK, fontsize=10,
         )  # fmt: skip
     labels = [COLUMNS.get(name, name) for name in found]

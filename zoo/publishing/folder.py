@@ -72,8 +72,8 @@ def check_folder(source: Path, target: Path) -> None:
         raise UsageError(f"{target} and the release overlap", hint="name a folder elsewhere")
     if not target.is_dir():
         return
-    present = files_of(target)
+    present = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     lock = parse_lock((target / LOCK_NAME).read_bytes()) if LOCK_NAME in present else None
     known = {*lock.files, *OUTSIDE_PAYLOAD} if lock else set()
-    if foreign := sorted(set(present) - known):  # a folder has no history to get them back from
+    if foreign := sorted(present - known):  # a folder has no history to get them back from
         raise foreign_files(str(target), foreign)

@@ -129,15 +129,7 @@ def compare(stage: Path, present: Mapping[str, RemoteFile]) -> tuple[Change, ...
         present: the target's files by path.
     """
     wanted = {path.relative_to(stage).as_posix(): path for path in stage.rglob("*") if path.is_file()}
-    changes = [
-        Change(
-            path=name,
-            action=_action(path, present.get(name)),
-            size_bytes=path.stat().st_size,
-            sha256=sha256_file(path),
-        )
-        for name, path in wanted.items()
-    ]
+    changes = [_change(name, path, present.get(name)) for name, path in wanted.items()]
     changes += [
         Change(path=name, action="delete", size_bytes=file.size_bytes)
         for name, file in present.items()
@@ -213,11 +205,13 @@ def foreign_files(target: str, paths: list[str]) -> RefusedError:
     )
 
 
-def _action(path: Path, present: RemoteFile | None) -> Action:
-    if present is None:
-        return "add"
-    same = sha256_file(path) == present.sha256 if present.sha256 else _git_sha1(path) == present.git_sha1
-    return "unchanged" if same else "change"
+def _change(name: str, path: Path, present: RemoteFile | None) -> Change:
+    sha256 = sha256_file(path)
+    action: Action = "add"
+    if present is not None:
+        same = sha256 == present.sha256 if present.sha256 else _git_sha1(path) == present.git_sha1
+        action = "unchanged" if same else "change"
+    return Change(path=name, action=action, size_bytes=path.stat().st_size, sha256=sha256)
 
 
 def _git_sha1(path: Path) -> str:

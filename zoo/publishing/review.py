@@ -4,7 +4,9 @@ The gate runs on a clean download of `refs/pr/N`, not on the stage: what is merg
 it had gone through the Hub. Its report becomes a comment, whatever it says.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,18 @@ from zoo.render.markdown import render_markdown
 from zoo.report import Report
 from zoo.validators.validate import validate
 
+GateOf = Callable[[Path], Report]  # the verdict on a folder
+
 
 class ReviewedPublication(HubPublication):
     """A publication onto the Hub whose commit goes to a pull request first."""
 
-    def __init__(self, *arguments: Any, base: str, device: str, **settings: Any) -> None:
-        """Remembers what `zoo.release.publish` was given; `base` and `device` are the gate's."""
+    def __init__(
+        self, *arguments: Any, base: str, device: str, gate: GateOf | None = None, **settings: Any
+    ) -> None:
+        """Remembers what `zoo.release.publish` was given; without a `gate` it is the checks."""
         super().__init__(*arguments, **settings)
-        self.base = base
-        self.device = device
+        self.gate = gate or partial(validate, base=base, device=device, progress=self.progress)
 
     def land(self, plan: ReleasePlan, opened: Remote) -> str:
         """Proposes the release, or finds it proposed, gates it, and merges it; arguments as of the other.
@@ -93,7 +98,7 @@ class ReviewedPublication(HubPublication):
         return [one for one in found if ours and one.author == ours]
 
     def _gated(self, folder: Path, proposal: PullRequest) -> Report:
-        report = validate(folder, base=self.base, device=self.device, progress=self.progress)
+        report = self.gate(folder)
         name = f"{self.repo}@{proposal.revision}"
         return Report(
             subject=name,  # not the path of a folder that nobody else has

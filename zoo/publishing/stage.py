@@ -22,7 +22,7 @@ from zoo.adapter import (
     VECTORS_NAME,
     AdapterRepo,
 )
-from zoo.attestation.bom import billed_files, payload_and_lock, write_bill
+from zoo.attestation.bom import billed, payload_and_lock, write_bill
 from zoo.attestation.signing import Signing
 from zoo.attestation.statement import dump_statement, signed_digests, statement, subjects
 from zoo.cards.card import recorded_report, render_card
@@ -126,7 +126,7 @@ class StagedRelease:
         if published is not None and (
             parse_lock(published) == parse_lock(path.read_bytes())
             if name == LOCK_NAME
-            else billed_files(published) == payload_and_lock(self.folder)
+            else billed(published).get("files") == payload_and_lock(self.folder)
         ):
             path.write_bytes(published)
 

@@ -5,6 +5,7 @@ was published.
 Source: huggingface/hub-docs, modelcard.md, "Specifying a newer version".
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def successor_of(card: str, where: str) -> str:
 def with_successor(card: str, successor: str) -> str:
     """A card whose metadata names a newer repository; every other line stays as it is."""
     head, body = _split(card)
+    head = re.sub(rf"(?m)^{_FIELD}:[ \t]*\n", "", head)  # a field that somebody left empty
     return f"{_FENCE}{head}{_FIELD}: {successor}\n{_FENCE}{body}"
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.errors import SpecError
@@ -34,6 +34,11 @@ _KINDS: Mapping[str, type[Outcome]] = {
 def render_json(report: Report) -> str:
     """The report as indented JSON with a newline at the end; byte-stable for the same report."""
     return json.dumps(to_document(report), indent=2, ensure_ascii=False) + "\n"
+
+
+def render_all_json(reports: Sequence[Report]) -> str:
+    """Several adapters' reports as one list."""
+    return json.dumps([to_document(report) for report in reports], indent=2, ensure_ascii=False) + "\n"
 
 
 def to_document(report: Report) -> dict[str, Any]:

@@ -20,16 +20,26 @@ from zoo.report import (
 )
 
 if TYPE_CHECKING:
-    from junitparser import Failure, TestCase
+    from junitparser import Failure, TestCase, TestSuite
 
 
-def render_junit(report: Report) -> str:
-    """The report as one test suite.
+def render_junit(*reports: Report) -> str:
+    """Each report as one test suite.
 
     A finding of severity error is a failure with the code as its type; warnings and notes go to the case's
     output. What was skipped, and what does not apply, is skipped; a crash is an error.
     """
-    from junitparser import JUnitXml, TestSuite
+    from junitparser import JUnitXml
+
+    document = JUnitXml("zoo validate")
+    for report in reports:
+        document.add_testsuite(_suite(report))
+    text: str = document.tostring().decode("utf-8")  # type: ignore[no-untyped-call]
+    return text.rstrip("\n") + "\n"
+
+
+def _suite(report: Report) -> "TestSuite":
+    from junitparser import TestSuite
 
     suite = TestSuite(printable(report.subject))
     suite.add_property("status", headline(report))
@@ -38,10 +48,7 @@ def render_junit(report: Report) -> str:
         suite.add_property(printable(name), printable(value))
     for result in report.results:
         suite.add_testcase(_case(result))
-    document = JUnitXml("zoo validate")
-    document.add_testsuite(suite)
-    text: str = document.tostring().decode("utf-8")  # type: ignore[no-untyped-call]
-    return text.rstrip("\n") + "\n"
+    return suite
 
 
 def _case(result: Result) -> "TestCase":

@@ -44,7 +44,7 @@ def _findings(report: Report) -> str:
         for result in report.results
         if isinstance(result.outcome, Crashed)
     ]
-    return _table(["code", "severity", "what", "where", "fix"], rows) if rows else ""
+    return table(["code", "severity", "what", "where", "fix"], rows) if rows else ""
 
 
 def _unchecked(report: Report) -> str:
@@ -53,14 +53,14 @@ def _unchecked(report: Report) -> str:
         if isinstance(result.outcome, Skipped):
             allowed = escape(report.allowed_skips.get(result.code, ""))
             rows.append([result.code, escape(result.title), escape(result.outcome.reason), allowed])
-    return _table(["code", "what would hold", "why not checked", "allowed because"], rows) if rows else ""
+    return table(["code", "what would hold", "why not checked", "allowed because"], rows) if rows else ""
 
 
 def _checks(results: Sequence[Result]) -> str:
     rows = [
         [_MARKS[word(r)], r.code, escape(r.title), word(r), _measured(r), f"{r.seconds:.2f}"] for r in results
     ]
-    return _table(["", "code", "what holds", "outcome", "measured", "seconds"], rows)
+    return table(["", "code", "what holds", "outcome", "measured", "seconds"], rows)
 
 
 def _measured(result: Result) -> str:
@@ -92,7 +92,8 @@ def _environment(report: Report) -> str:
     return f"Files {code_span(report.digest[:16] or 'unknown')}; {versions or 'environment unknown'}."
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

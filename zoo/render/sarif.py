@@ -20,32 +20,51 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
-def render_sarif(report: Report) -> str:
-    """The report as one run; skipped and crashed checks are notifications, so that they cannot be missed."""
-    rules = {result.code: index for index, result in enumerate(report.results)}
-    crashed = any(isinstance(result.outcome, Crashed) for result in report.results)
+def render_sarif(*reports: Report) -> str:
+    """The reports as one run; skipped and crashed checks are notifications, so that they cannot be missed.
+
+    Several adapters share the run, since code hosts take one a file; each has an invocation of its own.
+    """
+    rules: dict[str, Result] = {}
+    for report in reports:
+        for result in report.results:  # several engines and suites have checks of one code
+            rules.setdefault(result.code, result)
+    places, several = {code: index for index, code in enumerate(rules)}, len(reports) > 1
     run = {
         "tool": {
-            "driver": {"name": "zoo", "version": __version__, "rules": [_rule(r) for r in report.results]}
+            "driver": {"name": "zoo", "version": __version__, "rules": [_rule(r) for r in rules.values()]}
         },
-        "invocations": [
-            {
-                "executionSuccessful": not crashed,
-                "exitCode": report.exit_code,
-                "toolExecutionNotifications": _notifications(report.results),
-            }
-        ],
-        "results": _results(report, rules),
+        "invocations": [_invocation(report) for report in reports],
+        "results": [one for report in reports for one in _results(report, places, several=several)],
         "columnKind": "unicodeCodePoints",
-        "properties": {
-            "status": headline(report),
-            "digest": report.digest,
-            **report.environment,
-            "measured": report.measured(),
-        },
+        "properties": {"adapters": [{"name": _name(report), **_properties(report)} for report in reports]}
+        if several
+        else _properties(reports[0]),
     }
     document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _invocation(report: Report) -> dict[str, Any]:
+    return {
+        "executionSuccessful": not any(isinstance(result.outcome, Crashed) for result in report.results),
+        "exitCode": report.exit_code,
+        "toolExecutionNotifications": _notifications(report.results),
+    }
+
+
+def _properties(report: Report) -> dict[str, Any]:
+    return {
+        "status": headline(report),
+        "digest": report.digest,
+        **report.environment,
+        "measured": report.measured(),
+    }
+
+
+def _name(report: Report) -> str:
+    """The adapter's folder alone: a whole path is this machine's."""
+    return printable(PurePosixPath(report.subject.replace("\\", "/")).name)
 
 
 def _rule(result: Result) -> dict[str, Any]:
@@ -56,17 +75,18 @@ def _rule(result: Result) -> dict[str, Any]:
     }
 
 
-def _results(report: Report, rules: dict[str, int]) -> list[dict[str, Any]]:
+def _results(report: Report, places: dict[str, int], *, several: bool) -> list[dict[str, Any]]:
     found, seen = [], set()
     for result, finding in report.findings():
+        said = printable(_sentence(finding))
         entry = {
             "ruleId": result.code,
-            "ruleIndex": rules[result.code],
+            "ruleIndex": places[result.code],
             "level": _LEVELS[finding.severity],
-            "message": {"text": printable(_sentence(finding))},
+            "message": {"text": f"{_name(report)}: {said}" if several else said},
         }
         if finding.location:
-            entry["locations"] = [_location(report.subject, finding.location)]
+            entry["locations"] = [_location(report.subject, finding.location, several=several)]
         number = 0
         while (fingerprint := _fingerprint(result.code, finding, number)) in seen:
             number += 1
@@ -80,13 +100,17 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.message}. {finding.fix}." if finding.fix else f"{finding.message}."
 
 
-def _location(subject: str, place: Location) -> dict[str, Any]:
-    """A place below the folder as the user named it; below an unnamed root when that is an absolute path."""
+def _location(subject: str, place: Location, *, several: bool) -> dict[str, Any]:
+    """A place below the folder as the user named it; below an unnamed root when that is an absolute path.
+
+    The root is the adapter, or of several the library: their files must not be taken for each other's.
+    """
     folder = PurePosixPath(subject.replace("\\", "/"))
-    path = PurePosixPath(place.file) if folder.is_absolute() else folder / place.file
+    named = PurePosixPath(folder.name if several else "") if folder.is_absolute() else folder
+    path = named / place.file
     physical: dict[str, Any] = {"artifactLocation": {"uri": quote(path.as_posix())}}
     if folder.is_absolute():
-        physical["artifactLocation"]["uriBaseId"] = "ADAPTER"
+        physical["artifactLocation"]["uriBaseId"] = "LIBRARY" if several else "ADAPTER"
     if place.line:
         physical["region"] = {"startLine": place.line}
     location: dict[str, Any] = {"physicalLocation": physical}

@@ -1,6 +1,6 @@
 """Chooses a report's format by the name of the file it goes to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from zoo.errors import UsageError
@@ -58,3 +58,23 @@ def write_outputs(report: Report, paths: Sequence[Path]) -> None:
     known = renderers()
     for path in paths:
         write_file(path, known[path.suffix.lower()](report).encode())
+
+
+def own_paths(paths: Iterable[Path], report: Report) -> list[Path]:
+    """Where one of several adapters' reports goes: `report.NAME.json` beside the `report.json` over all."""
+    name = "-".join(part for part in Path(report.subject).parts[-3:] if part not in ("/", "..", "."))
+    return [path.with_name(f"{path.stem}.{name}{path.suffix}") for path in paths]
+
+
+def write_together(reports: Sequence[Report], paths: Sequence[Path]) -> None:
+    """Writes one report over several adapters to each file, beside those of `own_paths`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    from zoo.render.together import render_together
+    from zoo.staging import write_file
+
+    for path in paths:
+        own = [own_paths([path], report)[0].name for report in reports]
+        write_file(path, render_together(reports, path.suffix.lower(), own).encode())

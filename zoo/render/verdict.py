@@ -1,6 +1,12 @@
 """The verdict in words. It never says "passed" when something was not checked."""
 
+from collections.abc import Sequence
+from pathlib import PurePath
+
 from zoo.report import Crashed, Flagged, NotApplicable, Passed, Report, Result, Severity, Skipped
+
+# As `zoo.report.worst_exit_code` ranks them.
+WORST_FIRST = ("crashed", "failed", "incomplete", "accepted", "passed")
 
 
 def verdict(report: Report) -> str:
@@ -32,6 +38,24 @@ def headline(report: Report) -> str:
     if status == "passed" and any(isinstance(result.outcome, Skipped) for result in report.results):
         return "accepted"
     return status
+
+
+def overall(reports: Sequence[Report]) -> str:
+    """The most telling headline of several adapters."""
+    found = {headline(report) for report in reports}
+    return next((one for one in WORST_FIRST if one in found), "incomplete")
+
+
+def tally(reports: Sequence[Report]) -> str:
+    """Several adapters in a line: how many came to what, and which did not pass."""
+    by_status: dict[str, list[str]] = {}
+    for report in reports:
+        by_status.setdefault(headline(report), []).append(PurePath(report.subject).name)
+    parts = [
+        f"{len(names)} {status}" + ("" if status == "passed" else f" ({', '.join(names)})")
+        for status, names in sorted(by_status.items(), reverse=True)
+    ]
+    return f"{len(reports)} adapters: {', '.join(parts)}"
 
 
 def worst(result: Result) -> Severity | None:

@@ -63,10 +63,10 @@ class ReleaseSpec(_Closed):
         version: semantic version, without `v`.
         license: SPDX identifier in the Hub's lower-case spelling.
         training_data: one line a source, for people.
+        changes: what is new, by version, for people; a line each.
         samples: chat conversations to which the invocation must apply; checks render them.
         requests: what a caller of the intrinsic passes, before `io.yaml` rewrites it; checks rewrite and
             render them.
-        example: a user's question for the card's snippet.
     """
 
     format: Literal[1] = 1
@@ -78,6 +78,7 @@ class ReleaseSpec(_Closed):
     languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = Field(default_factory=lambda: ["en"])
     description: Annotated[str, Field(max_length=5000)] = ""
     training_data: list[Line] = []
+    changes: dict[Annotated[str, Field(pattern=SEMVER)], list[Line]] = Field(default={}, max_length=100)
     samples: list[list["Message"]] = Field(default=[], max_length=100)
     requests: list["SampleRequest"] = Field(default=[], max_length=100)
     gate: GatePolicy = GatePolicy()

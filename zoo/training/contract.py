@@ -137,11 +137,7 @@ class Contract:
         if grammars is not None and self.spec.reply_schema is not None:
             ids = prompter.encode(text) + prompter.end_ids
             if not grammars.constraint(self.spec.reply_schema).takes(ids):
-                raise SpecError(
-                    f"{label}: decoding under the schema of {IO_NAME} would never say {text[:80]!r}",
-                    code="ZD020",
-                    hint="write the answer as JSON, with its keys in the order of the schema's properties",
-                )
+                raise _never_said(text, prompter, grammars, label)
         return text
 
     def _spelt(self, sample: "Sample", label: str) -> str:
@@ -190,6 +186,22 @@ def _request(sample: "Sample") -> Mapping[str, Any]:
     if sample.documents:
         request["extra_body"] = {"documents": [dict(one) for one in sample.documents]}
     return identified(request)
+
+
+def _never_said(text: str, prompter: Prompter, grammars: "Grammars", label: str) -> SpecError:
+    spelt = b"".join(grammars.spelt(token) for token in prompter.encode(text)).decode(errors="replace")
+    if spelt != text:
+        return SpecError(
+            f"{label}: to constrained decoding the tokens of {text[:60]!r} spell {spelt[:60]!r}: "
+            f"the tokenizer.json of {prompter.base.id} is not in order",
+            code="ZD020",
+            hint="get the base anew, or made by another version of transformers; the data may be right",
+        )
+    return SpecError(
+        f"{label}: decoding under the schema of {IO_NAME} would never say {text[:80]!r}",
+        code="ZD020",
+        hint="write the answer as JSON, with its keys in the order of the schema's properties",
+    )
 
 
 def _refused(label: str, error: ContractError) -> SpecError:

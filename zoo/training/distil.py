@@ -33,9 +33,9 @@ from zoo.training.metric import Metric, read_json
 from zoo.training.optimise import Recipe, Task, optimise
 from zoo.training.original import original_teacher
 from zoo.training.parts import Parts, divide
-from zoo.training.prefix import PrefixStore, answer_logits, batches
+from zoo.training.prefix import PrefixStore, answer_logits, held_batches
 from zoo.training.record import distillation_record
-from zoo.training.teacher import Teacher, claim
+from zoo.training.teacher import TOGETHER, Teacher, claim
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -268,7 +268,7 @@ def _look(store: PrefixStore, teacher: Teacher) -> Look:
     tokens = sum(len(sample.answer) for sample in store.samples)
     far, alike = [], []
     with torch.no_grad():
-        for rows in batches(len(store.samples)):
+        for rows in held_batches(store, most=TOGETHER):
             logits = torch.cat(answer_logits(store, rows))
             far.append(teacher.divergence(rows, logits).double())
             alike.append((logits.argmax(dim=-1) == teacher.likeliest(rows, logits.device)).sum())

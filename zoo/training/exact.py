@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 JOINED = 128  # tokens of rows that are taken as one
+CACHED = 512  # tokens of rows whose masks are remembered: those of whole prompts would take gigabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,7 @@ def _attend(
         q, size = scaled[:, :, begin:end].flatten(1, 2), end - begin
         own_k, own_v = key[:, begin:end], value[:, begin:end]
         own = _scores(q, own_k, 0, runs, Rule(scale=1.0, softcap=rule.softcap))
-        own = own + _causal(runs, groups, rule.window, q.device)
+        own = _seen(own, runs, rule.window)
         scores = torch.cat([*(_scores(q, k, far, runs, rule) for k, _, far in prefix), own], dim=-1)
         chances = torch.softmax(scores, dim=-1).to(query.dtype)
         kept.extend((chances, scores) if rule.softcap is not None else (chances,))
@@ -175,9 +176,17 @@ def _scores(q: "Tensor", k: "Tensor", far: int, runs: tuple[int, ...], rule: Rul
     return scores.masked_fill(unseen.repeat(q.shape[1] // unseen.shape[0], 1), -torch.inf)
 
 
+def _seen(scores: "Tensor", runs: tuple[int, ...], window: int | None) -> "Tensor":
+    """A row's scores on its own tokens `[kv_heads, groups * tokens, tokens]`, -inf where none is seen."""
+    made = _causal if sum(runs) <= CACHED else _causal.__wrapped__
+    hidden = made(runs, window, scores.device)
+    size = hidden.shape[0]
+    return (scores.view(scores.shape[0], -1, size, size) + hidden).view_as(scores)
+
+
 @lru_cache(maxsize=128)
-def _causal(runs: tuple[int, ...], groups: int, window: int | None, device: Any) -> "Tensor":
-    """What is added to a row's scores on its own tokens, float32 `[groups * tokens, tokens]`."""
+def _causal(runs: tuple[int, ...], window: int | None, device: Any) -> "Tensor":
+    """What is added to the scores of one head of a group, float32 `[tokens, tokens]`."""
     import torch
 
     here = torch.arange(sum(runs), device=device)
@@ -186,8 +195,7 @@ def _causal(runs: tuple[int, ...], groups: int, window: int | None, device: Any)
     unseen = (distance < 0) | (run[:, None] != run[None])
     if window is not None:
         unseen |= distance >= window
-    hidden = torch.zeros(unseen.shape, device=device).masked_fill_(unseen, -torch.inf)
-    return hidden.repeat(groups, 1)
+    return torch.zeros(unseen.shape, device=device).masked_fill_(unseen, -torch.inf)
 
 
 def joined(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:

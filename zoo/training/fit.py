@@ -66,13 +66,20 @@ class Stores:
     deal: Deal
 
     @classmethod
-    def of(cls, model: "PeftModel", plan: TrainingPlan, peers: Peers = ALONE) -> "Stores":
+    def of(
+        cls, model: "PeftModel", plan: TrainingPlan, peers: Peers = ALONE, *, disk: Path | None = None
+    ) -> "Stores":
         """Stores of a plan's own samples."""
-        return cls.together(model, {"": plan}, peers)[""]
+        return cls.together(model, {"": plan}, peers, disk=disk)[""]
 
     @classmethod
     def together(
-        cls, model: "PeftModel", plans: Mapping[str, TrainingPlan], peers: Peers = ALONE
+        cls,
+        model: "PeftModel",
+        plans: Mapping[str, TrainingPlan],
+        peers: Peers = ALONE,
+        *,
+        disk: Path | None = None,
     ) -> "dict[str, Stores]":
         """Stores of several plans by name; what their prefixes have in common is kept once.
 
@@ -80,6 +87,7 @@ class Stores:
             model: base and adapter.
             plans: by name.
             peers: the processes that divide every plan's samples among them.
+            disk: a folder for files of what memory has no room for, or None.
         """
         who = (peers.index, peers.count)
         # a plain LoRA keeps no prefixes, and yet is to see the samples in the order in which an aLoRA does
@@ -98,7 +106,7 @@ class Stores:
             )
         )
         train, validation, held_out = (
-            dealt_stores(model, part, peers) for part in (drawn, looked_at, measured)
+            dealt_stores(model, part, peers, disk=disk) for part in (drawn, looked_at, measured)
         )
         return {
             name: cls(train=train[name], validation=validation[name], held_out=held_out[name], deal=deal)

@@ -23,11 +23,13 @@ from zoo.training.node import node
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
+    from torch.nn import Parameter
 
     from zoo.training.entry import Entry
 
 TOKENS, KEPT, ROWS = 64, 16, 4  # buckets are multiples of these, or of a power of two above
 KEPT_GRAPHS = 12
+LOOK_TOKENS = 1024  # of a pass without gradients; a recording holds what its backward pass would need
 WARM_UP = 3  # passes before a recording: kernels choose their algorithms and workspaces
 
 
@@ -78,12 +80,13 @@ class Graphs:
         self.kernel = kernel
         self.record = record
         self.device = next(model.parameters()).device
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._candidates = [p for name, p in model.named_parameters() if ".lora_" in name or p.requires_grad]
+        self.parameters = self._trained()
         self.pool: Any = None
         self.prefix: Tensor | None = None  # [layers, 2, kv_heads, capacity, head]
         self.replays = 0
         self.longest = 0  # tokens of the longest prefix that there is room for
-        self._rows = 0
+        self._capacity = 0  # tokens of all prefixes of a batch
         self._where: list[int] = []
         self._steps: dict[tuple[int, ...], Step] = {}
         self._forget()
@@ -111,11 +114,7 @@ class Graphs:
         for entry in (entry for path in entries for entry in path):
             self._place(prefix[..., begin : begin + entry.tokens, :], entry)
             begin += entry.tokens
-        # a recorded step reads the factors where they were: who gave a parameter other memory starts over
-        where = [parameter.data_ptr() for parameter in self.parameters]
-        if where != self._where:
-            self._forget()
-            self._where = where
+        self._follow()
         longest_run = 1 << (max(map(len, runs)) - 1).bit_length()
         key = (_up(tokens, TOKENS), _up(rows, ROWS), _up(kept, KEPT), longest_run)
         step = self._steps.pop(key, None) or Step(self, *key)
@@ -123,6 +122,30 @@ class Graphs:
         if len(self._steps) > KEPT_GRAPHS:
             del self._steps[next(iter(self._steps))]
         return step.run(runs, lengths, keep)[:kept]
+
+    def takes(self, runs: Sequence[Sequence[int]]) -> bool:
+        """Whether a pass should be recorded: gradients are recorded with it, and room for what they need.
+
+        Not where nothing is trained, nor a long pass that nobody wants gradients of.
+
+        Args:
+            runs: token ids.
+        """
+        import torch
+
+        short = torch.is_grad_enabled() or sum(map(len, runs)) <= LOOK_TOKENS
+        return short and bool(self._trained())
+
+    def _trained(self) -> "list[Parameter]":
+        return [parameter for parameter in self._candidates if parameter.requires_grad]
+
+    def _follow(self) -> None:
+        """Starts over where parameters were given other memory, or others are trained than were recorded."""
+        trained = self._trained()
+        where = [parameter.data_ptr() for parameter in trained]
+        if where != self._where:
+            self._forget()
+            self._where, self.parameters = where, trained
 
     def _place(self, room: "Tensor", entry: "Entry") -> None:
         """Copies an entry to where the recorded steps read it, `[layers, 2, kv_heads, tokens, head]`."""
@@ -152,11 +175,12 @@ class Graphs:
             config = _config(self.model)
             heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
             shape = known or (config.num_hidden_layers, 2, heads, _head(config))
-        if self.prefix is None or known != shape or self._rows < rows or self.longest < longest:
-            self.longest, self._rows = max(self.longest, longest), max(self._rows, rows)
+        need = rows * longest
+        if self.prefix is None or known != shape or self._capacity < need or self.longest < longest:
+            self.longest, self._capacity = max(self.longest, longest), max(self._capacity, need)
             self._forget()  # they read the old place
             self.prefix = None
-            size = (*shape[:3], self.longest * self._rows, shape[3])
+            size = (*shape[:3], self._capacity, shape[3])
             self.prefix = torch.zeros(size, dtype=_dtype(self.model), device=self.device)
         return self.prefix
 

@@ -23,7 +23,7 @@ from zoo.errors import ContractError
 from zoo.evaluation.answers import accuracy, answer_all, choices, option_scores
 from zoo.training.course import Look
 from zoo.training.dataset import Encoded
-from zoo.training.prefix import PrefixStore, answer_loss, batches, by_row
+from zoo.training.prefix import PrefixStore, answer_loss, by_row, held_batches
 from zoo.training.share import StorePart
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class Metric:
         """Measures the weights as they are now; what decides between two looks is the first of its values."""
         if self.options is None:
             loss = mean_loss(store)
-            values, measured = self._open(store), min(DECODED, len(store.samples))
+            values = self._open(store)
         else:
-            (values, loss), measured = closed(store, self.options), len(store.samples)
+            values, loss = closed(store, self.options)
         first = next(iter(values.values()))
-        if measured < DECISIVE:
+        if not decides(self.options, len(store.samples)):
             return Look(rank=(-loss, first), values={"loss": loss, **values})
         return Look(rank=(first, -loss), values={**values, "loss": loss})
 
@@ -105,6 +105,11 @@ class Metric:
             self.read,
             lines=[sample.line for sample in decoded.samples],
         )
+
+
+def decides(options: "Sequence[Ids] | None", samples: int) -> bool:
+    """Whether the metric chooses the best step of a run with so many validation samples, or the loss."""
+    return (samples if options is not None else min(DECODED, samples)) >= DECISIVE
 
 
 def structured(
@@ -188,10 +193,7 @@ def mean_loss(store: PrefixStore) -> float:
     import torch
 
     with torch.no_grad():
-        mine = sum(
-            float(answer_loss(store, [store.held[place] for place in places]))
-            for places in batches(len(store.held), store.device.type)
-        )
+        mine = sum(float(answer_loss(store, rows)) for rows in held_batches(store))
     return sum(store.peers.gather(mine)) / sum(len(sample.answer) for sample in store.samples)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from zoo.errors import SpecError, UsageError
+from zoo.evaluation.answers import choices
 from zoo.models import DEFAULT, BaseModel, resolve, resolve_reference
 from zoo.prompts import Invocation, Prompter
 from zoo.specs.release import Position
 from zoo.training import initial
 from zoo.training.dataset import Encoded
-from zoo.training.metric import DECISIVE
+from zoo.training.metric import decides
 from zoo.training.optimise import Recipe
 from zoo.training.parts import DataSettings, Parts, divide
 from zoo.training.project import Project
@@ -124,7 +125,9 @@ class TrainingPlan:
         """The plan for people, a line a fact."""
         recipe = self.settings.recipe
         prefix = sum(len(sample.prefix) for sample in self.parts.train)
-        by = " (by loss: too few for the metric)" if len(self.parts.validation) < DECISIVE else ""
+        options = choices([one.answer for part in (self.parts.train, self.parts.validation) for one in part])
+        few = not decides(options, len(self.parts.validation))
+        by = " (by loss: the metric is measured on too few)" if few else ""
         suffix = sum(len(sample.lead) + len(sample.answer) for sample in self.parts.train)
         return [
             f"base         {self.base.id}" + (" in 4 bits (NF4)" if self.settings.load_in_4_bits else ""),

@@ -8,6 +8,7 @@ Source: arXiv 2504.12397, section 3; the equality with PEFT's full pass is teste
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.progress import Progress, silent
@@ -20,7 +21,6 @@ from zoo.training.tiers import Budget, Tiers
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
-    from transformers import DynamicCache
 
     from zoo.training.entry import Layers
     from zoo.training.graphs import Graphs
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH = {"cpu": 16, "cuda": 64}  # rows of one pass without gradients
+READ_TOKENS = 1 << 15  # of such a pass on a GPU, beside what is kept there; an 8B base has 128 KB a token
 PACK_TOKENS = 1024  # of prefixes run together
 CPU_PACK_TOKENS = 512  # its caches hold what the layers of so many pass on; larger results are paged in anew
 
@@ -41,8 +42,8 @@ class PrefixStore:
         samples: Sequence[Encoded],
         *,
         adapted: bool = False,
-        budget_bytes: int | None = None,
         budget: Budget | None = None,
+        disk: Path | None = None,
         graphs: "Graphs | bool | None" = None,
         sharers: int = 1,
     ) -> None:
@@ -52,8 +53,8 @@ class PrefixStore:
             model: base and adapter.
             samples: whose prefixes.
             adapted: whether the adapter acts on the prefix: false is an aLoRA's view, true a plain LoRA's.
-            budget_bytes: host memory that kept prefixes may take, and nothing else.
-            budget: of every tier. Neither: what is free when the first prefix is computed.
+            budget: of every tier; None is what is free when the first prefix is computed.
+            disk: a folder for what memory has no room for, where no budget is given; None is no such tier.
             graphs: of recorded steps; False records none, else they are where a GPU and the base allow it.
             sharers: processes that divide what is free on this machine, where no budget is given.
         """
@@ -62,7 +63,8 @@ class PrefixStore:
         self.model = model
         self.samples = samples
         self.adapted = adapted
-        self._budget = Budget(host=budget_bytes) if budget_bytes is not None else budget
+        self._budget = budget
+        self._disk = disk
         self.device = next(model.parameters()).device
 
     @property
@@ -83,7 +85,8 @@ class PrefixStore:
     @cached_property
     def tiers(self) -> Tiers:
         """Where prefixes are kept."""
-        return Tiers(self.device, self._budget or Budget.automatic(self.device, sharers=self._sharers))
+        free = self._budget or Budget.automatic(self.device, folder=self._disk, sharers=self._sharers)
+        return Tiers(self.device, free)
 
     @cached_property
     def tree(self) -> Tree:
@@ -160,19 +163,6 @@ class PrefixStore:
                 self._entry(number, found)
         return [[found[number] for number in path] for path in paths]
 
-    def batch(self, rows: Sequence[int]) -> tuple["DynamicCache", "Tensor"]:
-        """A fresh cache of several prefixes, padded on the left, and its attention mask.
-
-        Args:
-            rows: sample indices.
-
-        Returns:
-            The cache, keys and values `[rows, kv_heads, longest, head]`, and int64 `[rows, longest]`.
-        """
-        from zoo.training.padded import joined
-
-        return joined(self.pieces(rows), self.device)
-
     def recorded(
         self, rows: Sequence[int], runs: Sequence[Sequence[int]], keep: Sequence[Sequence[int]]
     ) -> "Tensor | None":
@@ -188,7 +178,7 @@ class PrefixStore:
         from zoo.training.graphs import Graphs, graphs_of
 
         graphs = self._graphs if isinstance(self._graphs, Graphs) else graphs_of(self.model)
-        if graphs is None:
+        if graphs is None or not graphs.takes(runs):
             return None
         return graphs.logits(self.entries(rows, lying=True), runs, keep, longest=self._longest)
 
@@ -239,10 +229,25 @@ class PrefixStore:
             found[number] = entry
 
 
-def batches(samples: int, device: str = "cpu") -> list[list[int]]:
-    """The sample indices 0 to `samples` - 1 in batches for passes without gradients on a type of device."""
-    size = BATCH.get(device, BATCH["cpu"])
-    return [list(range(begin, min(begin + size, samples))) for begin in range(0, samples, size)]
+def batches(samples: Sequence[Encoded], device: str, *, most: int = 0) -> list[list[int]]:
+    """Indices of samples in batches for passes without gradients.
+
+    Args:
+        samples: all of them.
+        device: type of it; on all but a CPU a batch brings its prefixes along, so long samples come in fewer.
+        most: in a batch; 0 is what suits the device.
+    """
+    size = most or BATCH.get(device, BATCH["cpu"])
+    if device != "cpu":
+        size = max(1, min(size, READ_TOKENS // max((one.tokens for one in samples), default=1)))
+    return [list(range(begin, min(begin + size, len(samples)))) for begin in range(0, len(samples), size)]
+
+
+def held_batches(store: PrefixStore, *, most: int = 0) -> list[list[int]]:
+    """The samples of a store that this process holds, in batches; see `batches`."""
+    held = store.held
+    found = batches([store.samples[row] for row in held], store.device.type, most=most)
+    return [[held[place] for place in places] for places in found]
 
 
 def by_row(
@@ -261,8 +266,7 @@ def by_row(
 
     mine: dict[int, T] = {}
     with torch.no_grad():
-        for places in batches(len(store.held), store.device.type):
-            rows = [store.held[place] for place in places]
+        for rows in held_batches(store):
             mine.update(zip(rows, compute(rows), strict=True))
             told(len(mine))
     every = {row: value for part in store.peers.gather(mine) for row, value in part.items()}

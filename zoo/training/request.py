@@ -41,6 +41,7 @@ class Request:
         dtype: of the base weights.
         tracker: an experiment tracker, or None.
         processes: how many train together.
+        disk: a folder for prefixes that memory has no room for, or None.
     """
 
     data: Path
@@ -61,6 +62,7 @@ class Request:
     dtype: Dtype
     tracker: tracking.Name | None
     processes: int = 1
+    disk: Path | None = None
 
     def outcome(
         self, progress: Progress = silent, *, dry_run: bool = False
@@ -105,7 +107,9 @@ class Request:
             return repeat(
                 self.repeat, self.data, self.out, base=self.base, eval_data=self._eval_data, progress=progress
             )
-        how: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "tracker": self.tracker}
+        how: dict[str, Any] = {
+            "device": self.device, "dtype": self.dtype, "tracker": self.tracker, "disk": self.disk,
+        }  # fmt: skip
         about: dict[str, Any] = {
             "version": self.version,
             "license": self.license,
@@ -143,6 +147,10 @@ class Request:
         }
 
     def _projects(self) -> dict[str, Project]:
+        if self.name:
+            raise UsageError(
+                "--name and --adapters are given together", hint="each adapter has its own name", code="ZD006"
+            )
         found = {name: self._project(name) for name in self.adapters}
         return {name: project for name, project in found.items() if project}
 

@@ -159,6 +159,7 @@ def train_several(
     device: str = "cpu",
     dtype: Dtype = "float32",
     tracker: tracking.Name | None = None,
+    disk: Path | None = None,
     progress: Progress = silent,
     **what: Any,
 ) -> SeveralTrained:
@@ -175,6 +176,7 @@ def train_several(
         device: torch device.
         dtype: of the base weights.
         tracker: an experiment tracker.
+        disk: see `train`.
         progress: told about each stage.
         what: the other arguments of `plan_several`.
 
@@ -203,7 +205,7 @@ def train_several(
             restore_threads(folder)
         model = new_adapter(plans[names[0]], device=peers.device(device), dtype=dtype)
         # of all adapters, finished ones too: what is packed together decides how sums are rounded
-        stores = Stores.together(model, plans, peers)
+        stores = Stores.together(model, plans, peers, disk=disk)
         run = Run(device=device, dtype=dtype, tracker=tracker, progress=progress, peers=peers)
         library = _Library(
             model=model, plans=plans, stores=stores, specs=specs, root=root, work=work, run=run

@@ -1,6 +1,7 @@
 """Prefix stores that look at another: at a part of its samples, or as one of several that divide a task."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.progress import Progress, silent
@@ -11,8 +12,6 @@ from zoo.training.prefix import PrefixStore
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import Tensor
-    from transformers import DynamicCache
 
 
 class StoreView(PrefixStore):
@@ -48,10 +47,6 @@ class StoreView(PrefixStore):
     def entries(self, rows: Sequence[int], *, lying: bool = False) -> list[list[Entry]]:
         """See `PrefixStore.entries`."""
         return self._whole.entries(self.places(rows), lying=lying)
-
-    def batch(self, rows: Sequence[int]) -> tuple["DynamicCache", "Tensor"]:
-        """See `PrefixStore.batch`."""
-        return self._whole.batch(self.places(rows))
 
     def prefetch(self, rows: Sequence[int]) -> None:
         """See `PrefixStore.prefetch`."""
@@ -109,7 +104,11 @@ class DealtStore(StoreView):
 
 
 def dealt_stores(
-    model: "PeftModel", tasks: Mapping[str, tuple[Sequence[Encoded], Sequence[int]]], peers: Peers
+    model: "PeftModel",
+    tasks: Mapping[str, tuple[Sequence[Encoded], Sequence[int]]],
+    peers: Peers,
+    *,
+    disk: Path | None = None,
 ) -> dict[str, DealtStore]:
     """Stores of several tasks, each a view of one that keeps this process's samples of all of them.
 
@@ -117,9 +116,10 @@ def dealt_stores(
         model: base and adapter.
         tasks: by name, all samples, and which of them this process runs.
         peers: the processes that run them together.
+        disk: see `PrefixStore`.
     """
     mine = [samples[row] for samples, rows in tasks.values() for row in rows]
-    whole = PrefixStore(model, mine, sharers=peers.count)
+    whole = PrefixStore(model, mine, sharers=peers.count, disk=disk)
     found: dict[str, DealtStore] = {}
     begin = 0
     for name, (samples, rows) in tasks.items():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ON_DEVICE = 2 << 30  # bytes of them that a CUDA device holds, beside the prefixes
 _SHARE = 0.5  # of what is free that they may take
+TOGETHER = 16  # samples whose predictions over the whole vocabulary are computed at once
 _FLOAT = 4  # bytes
 LOG, IDS = "log_probabilities", "ids"
 
@@ -59,7 +60,7 @@ class Teacher:
         vocabulary = int(base.get_output_embeddings().weight.shape[0])
         self._top_k = top_k if 0 < top_k < vocabulary else 0
         self._width = self._top_k + 1 if self._top_k else vocabulary
-        self._batches = batches(len(samples))
+        self._batches = batches(samples, self._device.type, most=TOGETHER)
         self._parts: list[dict[str, Tensor]] = []
         self._spans: list[tuple[int, int, int]] = []  # of each sample: part, first and last token in it
 

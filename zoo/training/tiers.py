@@ -44,7 +44,7 @@ class Budget:
 
         Args:
             device: where the model runs.
-            folder: takes the files of a disk tier; None is none.
+            folder: takes the files of a disk tier, and is made if it is not there; None is none.
             sharers: processes that do the same here, each on a device of its own; the rest they divide.
         """
         import torch
@@ -56,6 +56,8 @@ class Budget:
             unused, whole = torch.cuda.mem_get_info(device)
             free = max(0, unused + held - int(_SPARE * whole))
         share = _SHARE / sharers
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
         disk = int(share * shutil.disk_usage(folder).free) if folder else 0
         return cls(device=free, host=int(share * free_host_bytes()), disk=disk, folder=folder)
 

@@ -96,6 +96,7 @@ def train(
     device: str = "cpu",
     dtype: Dtype = "float32",
     tracker: tracking.Name | None = None,
+    disk: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Trains an aLoRA and writes its release folder.
@@ -119,6 +120,7 @@ def train(
         device: torch device.
         dtype: of the base weights; the adapter is trained in float32.
         tracker: an experiment tracker that is told the course.
+        disk: a folder for files of prefixes that memory has no room for, removed at the end; None makes none.
         progress: told about each stage.
 
     Raises:
@@ -146,9 +148,8 @@ def train(
     with claimed_together(target, peers) as work:
         restore_threads(work)
         model = new_adapter(plan, device=peers.device(device), dtype=dtype)
-        return train_adapter(
-            model, plan, Stores.of(model, plan, peers), spec=spec, target=target, work=work, run=run
-        )
+        stores = Stores.of(model, plan, peers, disk=disk)
+        return train_adapter(model, plan, stores, spec=spec, target=target, work=work, run=run)
 
 
 def train_adapter(

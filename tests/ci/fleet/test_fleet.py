@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ci.fleet.conftest import order, result
+from tests.ci.fleet.conftest import TODAY, order, result
 from zoo.ci.fleet.journal import Journal
 from zoo.ci.fleet.lost import lost
 from zoo.ci.fleet.merging import Merge
@@ -18,6 +18,7 @@ from zoo.ci.fleet.schedule import LEADERS, Schedule
 from zoo.ci.fleet.task import Finished, Order, Task, tasks
 from zoo.errors import SpecError, UsageError
 from zoo.report import Report
+from zoo.specs.policy import Policy, Suite
 from zoo.validators.validate import Settings
 
 
@@ -119,11 +120,40 @@ def test_only_the_same_question_is_answered_from_the_journal(
     assert sorted(journal.read(todo)) == [1, 2, 3]
     assert Journal(order(dtype="bfloat16")).read(todo) == {}
     assert Journal(order(), where="jobs:l4x1").read(todo) == {}
-    kept = sorted(journal.folder.glob("*.json"))
-    kept[0].write_text(kept[0].read_text()[:-9])
-    assert len(journal.read(todo)) <= 3
+    for kept in journal.folder.glob("*.json"):
+        if json.loads(kept.read_text())["index"] == 2:
+            kept.write_text(kept.read_text()[:-9])
+    assert sorted(journal.read(todo)) == [1, 3]
     monkeypatch.chdir(tmp_path)
     assert Journal(order()).read(todo) == {}
+
+
+def test_another_sample_or_base_is_another_question(folders: list[Path], tmp_path: Path) -> None:
+    data, base = tmp_path / "eval.jsonl", tmp_path / "base"
+    data.write_text("{}")
+    base.mkdir()
+    (base / "model.safetensors").write_bytes(b"weights")
+    suite = Suite(name="one", data=str(data), sha256="0" * 64)
+    wanted = Order(settings=Settings(), policy=Policy(suites=[suite]), today=TODAY)
+    task = Task(index=0, folder=folders[0], base=str(base))  # as the adapter names it, without --base
+    Journal(wanted).put(task, result(task))
+    assert sorted(Journal(wanted).read([task])) == [0]
+    (base / "model.safetensors").write_bytes(b"other weights")
+    assert Journal(wanted).read([task]) == {}
+    (base / "model.safetensors").write_bytes(b"weights")
+    Journal(wanted).put(task, result(task))
+    assert sorted(Journal(wanted).read([task])) == [0]
+    data.write_text("{ }")
+    assert Journal(wanted).read([task]) == {}
+
+
+def test_what_changed_while_it_was_checked_is_not_kept(folders: list[Path]) -> None:
+    journal, (task, other, *_) = Journal(order()), tasks(folders, order().settings)
+    journal.read([task, other])
+    (task.folder / "README.md").write_text("another card, and nobody knows which was checked")
+    for one in (task, other):
+        journal.put(one, result(one))
+    assert sorted(journal.read([task, other])) == [other.index]
 
 
 def test_what_was_lost_is_not_kept(folders: list[Path]) -> None:
@@ -205,6 +235,8 @@ def test_an_adapter_that_kills_its_workers_is_given_up(folders: list[Path]) -> N
 def test_places_that_are_none(text: str, repo: str, paths: int) -> None:
     with pytest.raises(UsageError):
         Place.parse(text, repo=repo, paths=[Path(str(n)) for n in range(paths)])
+    with pytest.raises(UsageError, match="--image"):
+        Place.parse("ray", image="an/image")
 
 
 def test_places() -> None:

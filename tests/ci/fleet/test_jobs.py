@@ -149,6 +149,34 @@ def test_a_job_that_gives_up_says_why_and_the_others_are_stopped(hub: HubServer,
     release.set()
 
 
+def test_what_a_job_found_before_it_gave_up_is_kept(hub: HubServer, folders: list[Path]) -> None:
+    """It is paid for."""
+    whole = machine(folders)
+
+    def refusing(job: Job) -> Iterator[str]:
+        lines = list(whole(job))
+        yield from lines[: lines.index(f"{BEGUN} 2")]
+        yield f"zoo-refused {pack('the disk is full')}"
+        raise BrokenError("exit 3")
+
+    hub.store.machine = refusing
+    with pytest.raises(UndecidedError, match="the disk is full"):
+        gate(folders, workers=1)
+    from zoo.ci.fleet.task import tasks
+
+    assert sorted(Journal(order()).read(tasks(folders, order().settings))) == [0, 1]
+
+
+def test_the_image_is_the_one_that_is_named(hub: HubServer, folders: list[Path]) -> None:
+    from zoo.ci.fleet.place import Place, gate_at
+
+    image = f"example.org/uv@sha256:{'0' * 64}"
+    place = Place.parse("jobs:l4x1", repo="org/library", image=image, paths=[folders[0].parent])
+    list(gate_at(place, folders, policy=order().policy, settings=order().settings))
+    gate(folders)
+    assert {job.spec["dockerImage"] for job in hub.store.jobs.values()} == {image, on_jobs.IMAGE}
+
+
 def test_a_log_that_was_cut_is_not_believed(hub: HubServer, folders: list[Path]) -> None:
     whole, cut = machine(folders), [True]
 

@@ -16,6 +16,7 @@ DEEP = b"a: " + b"[" * 200_000
 LINES = b"- a\n" * 900_000
 FLOW = b"[" + b"a," * 1_900_000 + b"a]"
 BASE_60 = b"version: 1" + b":59" * 200_000
+BACKTRACKING = b"model: ~\nresponse_format: {type: string, pattern: '^(a+)+$'}\ntransformations: ~\n"
 YAML = {
     "a billion laughs": LAUGHS,
     "200,000 brackets": DEEP,
@@ -109,6 +110,7 @@ DOCUMENTS = (
     _case("signature", "no envelope", "ZA004", signed(0), Door.SIGNED),
     _case("bill", "a million brackets", "ZF003", put("bom.cdx.json", b"[" * 1_000_000)),
     _case("vectors", "no metadata", "ZS001", put("conformance.safetensors", b"\x02\0\0\0\0\0\0\0{}")),
+    _case("regex", "in a contract", "ZO011", put("io.yaml", BACKTRACKING), Door.CARD),
     _case("tokenizer", "thirty million lists", "ZF003",
           put("tokenizer.json", lambda: b"[" + b"[]," * 30_000_000 + b"[]]")),
     _case("tokenizer", "a million brackets", "ZF003", put("tokenizer_config.json", b"[" * 1_000_000)),

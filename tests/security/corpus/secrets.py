@@ -25,6 +25,7 @@ KINDS = {
     "Slack": "xoxb-" + "123456789012-" + _A,
     "Google": "AIza" + "SyQ7ZK2MX9RT4VB6NW1sD3fG5hJ8lC0yEab",
     "npm": "npm_" + "qZ7" * 12,
+    "an identity of a CI job": "eyJhbGciOiJSUzI1NiJ9." + "eyJzdWIiOiJyZXBvOm9yZy9hIn0." + _A + _B,
     "the package index": "pypi-AgEIcHlwaS5vcmc" + _A + _B * 3,
     "Weights & Biases": "WANDB_API_KEY=" + "0123456789abcdef" * 2 + "01234567",
     "AWS, the other half": "aws_secret_access_key = " + _A + _B + "Qz7Kp2Mx",

@@ -48,6 +48,7 @@ WORDS = (
         if name in ("a script", "an image that acts", "a link that acts", "an escape sequence")
     ),
     _case("a script in the training data", spec(training_data=[TAGS["a script"]]), "ZM004"),
+    _case("a script in the changes", spec(changes={"0.1.0": [TAGS["a script"]]}), "ZM004"),
     _case("a script as a language", spec(languages=["<b>"]), "ZM001"),
     _case("front matter as a licence", spec(license="mit\nbase_model: org/other"), "ZM001"),
     _case("a name that is a heading", spec(name="a\n# b"), "ZM001"),

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo.adapter import WEIGHTS_NAME
 from zoo.errors import RefusedError, SpecError, UsageError
 from zoo.models import BaseModel, Dtype, load_model
 from zoo.peft_model import attach
@@ -26,6 +27,7 @@ from zoo.training.invention.balance import chosen, counts, enough
 from zoo.training.invention.rounds import Rounds
 from zoo.training.invention.samples import SampleRequests
 from zoo.training.invention.writing import Writing
+from zoo.training.original import original_teacher
 
 LEAST = 16  # samples below which nothing could be held out
 SHOWN_ANSWERS = 8
@@ -87,6 +89,7 @@ def invent(
     samples: SampleRequests,
     contract: Contract | None = None,
     settings: InventionSettings | None = None,
+    original: Path | None = None,
     work: Path | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
@@ -102,6 +105,7 @@ def invent(
         samples: what new requests are made like; none makes conversations.
         contract: the adapter's `io.yaml`, or None.
         settings: see `InventionSettings`.
+        original: the adapter of which `relabelled` is an approximation, as PEFT loads it, which answers then.
         work: where an unfinished run keeps its rounds; None keeps nothing.
         device: torch device.
         dtype: of the base weights.
@@ -116,12 +120,18 @@ def invent(
     settings = settings or InventionSettings()
     _check_contract(samples, contract)
     identity = _identity(base, relabelled, invocation, samples, contract, settings, device, dtype)
+    if original:
+        identity["original"] = sha256_file(original / WEIGHTS_NAME)
     if made := _made(path, identity):
         return made
     tail = invocation.text if invocation.position is Position.IN_MESSAGE else ""
-    model = attach(load_model(base, dtype=dtype, device=device), relabelled).eval()
+    where: dict[str, Any] = {"dtype": dtype, "device": device}
+    model = teacher = attach(load_model(base, **where), relabelled).eval()
+    if original:
+        teacher = original_teacher(original, base=base, relabelled=relabelled, **where)
     writing = Writing(
         model=model,
+        teacher=teacher,
         prompter=Prompter(base),
         invocation=invocation,
         requests=samples.requests,
@@ -226,8 +236,6 @@ def _identity(
     dtype: Dtype,
 ) -> dict[str, Any]:
     """What decides the file, on one machine."""
-    from zoo.adapter import WEIGHTS_NAME
-
     requests = [one.model_dump(mode="json") for one in samples.requests]
     return {
         "base": base.revision or base.weights_sha256,

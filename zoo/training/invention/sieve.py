@@ -3,9 +3,8 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from zoo.training.invention.exemplars import Exemplar
 
@@ -108,10 +107,3 @@ def _shingles(text: str) -> set[tuple[str, ...]]:
 def _scripts(text: str) -> Counter[str]:
     """Letters by script, which is the first word of their Unicode names: LATIN, CYRILLIC, CJK."""
     return Counter(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
-
-
-def shares(counts: Mapping[Any, int]) -> dict[str, int]:
-    """Counts by name, the largest first, ties by name."""
-    return {
-        str(key): count for key, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    }

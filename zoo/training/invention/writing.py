@@ -30,6 +30,7 @@ class Writing:
         self,
         *,
         model: "PeftModel",
+        teacher: "PeftModel",
         prompter: Prompter,
         invocation: Invocation,
         requests: Sequence[SampleRequest],
@@ -40,7 +41,8 @@ class Writing:
         """Takes the samples apart.
 
         Args:
-            model: base and adapter.
+            model: whose base writes requests.
+            teacher: base and adapter; the adapter on every token answers them.
             prompter: of the base.
             invocation: the adapter's.
             requests: the samples; may be none.
@@ -56,7 +58,7 @@ class Writing:
         longest = min(settings.max_tokens, positions if isinstance(positions, int) else settings.max_tokens)
         self._drafting = Drafting(self._samples, prompter, longest=longest)
         self._answering = Answering(
-            model=model,
+            model=teacher,
             prompter=prompter,
             invocation=invocation,
             contract=contract,
