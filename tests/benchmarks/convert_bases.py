@@ -207,7 +207,8 @@ def main() -> None:
         all(one["over_reading"] <= 2 and one["peak_mib"] <= BAR_MIB for one in value.values()),
         "reading the needed weights once in the same run, out of the page cache as the fold finds them",
         ".venv/bin/python -m tests.benchmarks.convert_bases",
-        note=f"best of {ROUNDS} rounds in turn, of KaSA one; HRA and PiSSA on all modules of {WHOLE} layers, KaSA on one module of each shape; PiSSA's "
+        note=f"best of {ROUNDS} rounds in turn, of KaSA one; HRA and "
+        f"PiSSA on all modules of {WHOLE} layers, KaSA on one module of each shape; PiSSA's "
         "needs the adapter before training and no base weights: held against the shards of its modules; "
         "KaSA's needs the smallest singular vectors of each weight, for which half of out x in x min(out, in)"
         " multiplications in float64 are the beginning: 120 thousand million for a feed-forward module",

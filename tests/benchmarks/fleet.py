@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=200)
     parser.add_argument("--separate", type=int, default=6)
     parser.add_argument("--killed", type=int, default=40)
-    parser.add_argument("--hidden", type=int, default=512, help="width of the base")
+    parser.add_argument("--hidden", type=int, default=1536, help="width of the base")
     parser.add_argument("--trial", action="store_true", help="print the figures and record none")
     parser.add_argument("--kill", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -3,9 +3,9 @@
     make demo .venv-browser && .venv/bin/python -m tests.benchmarks.pages [--browser chromium] [--keep FOLDER]
 
 The pages are those of `make demo`: the report of its release, the report of the same release damaged and only
-read, its card, and the page of a library that holds it. Markdown is shown as the Hub shows it: in one column,
-tables that scroll on their own. Each page is judged by axe-core, and by whether anything is wider than the
-screen. Screenshots are kept for people to look at, which no script can do for them.
+read, one report over both, its card, and the page of a library that holds it. Markdown is shown as the Hub
+shows it: in one column, tables that scroll on their own. Each page is judged by axe-core, and by whether
+anything is wider than the screen. Screenshots are kept for people to look at: no script can do that for them.
 """
 
 import argparse
@@ -57,6 +57,9 @@ def pages(work: Path) -> Iterator[tuple[str, Path]]:
     ):
         run(["validate", str(folder), "--quiet", *more])
         yield f"report {out.stem}", out
+    both = [str(DEMO / "release"), str(broken), "--output", str(work / "library.html")]
+    run(["validate", *both, "--static", "--quiet"])
+    yield "report library", work / "library.html"
     run(["card", str(library / "relevance"), "--write"])
     run(["card", str(library), "--library", "--write"])
     yield "card", markdown_page(library / "relevance" / "README.md")
@@ -156,7 +159,7 @@ def main() -> None:
     record(
         "release",
         "release-6",
-        "two reports, a card and a library's page in a real browser, at phone and desktop width, in light "
+        "three reports, a card and a library's page in a real browser, at phone and desktop width, in light "
         "and dark: what axe-core finds, what is wider than the screen, pictures that do not load",
         value,
         bar="axe: no serious finding; nothing wider than the screen; every picture loads",
