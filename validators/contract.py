@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.adapter import IO_NAME
 from zoo.errors import DefectError
-from zoo.specs.io_file import IODocument
-from zoo.specs.io_template import read_template
 from zoo.specs.release import Position
 from zoo.validators.check import Context
+
+if TYPE_CHECKING:
+    from zoo.specs.io_file import IODocument
 
 # Stand-ins where the release has no sample requests: a question, and one behind an answer.
 QUESTION = {"role": "user", "content": "When was the lighthouse on the skerry lit for the first time?"}
@@ -39,7 +40,7 @@ class Sample:
     own: bool
 
 
-def contract_of(context: Context) -> IODocument:
+def contract_of(context: Context) -> "IODocument":
     """The adapter's `io.yaml`; only for checks that are not run without one."""
     found = context.repo.io_document
     if found is None:
@@ -57,6 +58,8 @@ def sample_requests(context: Context) -> list[Sample]:
 
     At the position `in_message` a sample already carries what the contract would write, so it is no request.
     """
+    from zoo.specs.io_template import read_template
+
     release, spec = context.repo.release, contract_of(context).spec
     names = read_template(spec.instruction).arguments if spec.instruction is not None else ()
     invented = dict.fromkeys(names, STAND_IN)

@@ -1,20 +1,20 @@
 """Checks ZO020 to ZO025, ZO028 and ZO030: what an `io.yaml` says by itself."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from zoo.adapter import IO_NAME
 from zoo.errors import SpecError
-from zoo.io.sentences import prefix_problem
 from zoo.report import Finding, Location, Severity
-from zoo.specs.io import DecodeSentences, reply_schemas
-from zoo.specs.io_pipeline import trace
-from zoo.specs.json_schema import oddities
-from zoo.specs.shape_path import Kind
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.checks.io_prompts import IO_PROMPT_CHECKS
 from zoo.validators.checks.io_template import TEMPLATE_CHECKS
 from zoo.validators.contract import contract_of, without_io
 from zoo.validators.places import in_io
+
+if TYPE_CHECKING:
+    from zoo.specs.io import DecodeSentences
+    from zoo.specs.shape_path import Kind
 
 OWNED = ("messages", "stream", "n", "tools", "tool_choice")
 
@@ -41,6 +41,9 @@ def _readable(context: Context) -> Iterator[Finding | Measurement]:
 
 
 def _fits(context: Context) -> Iterator[Finding]:
+    from zoo.specs.io import reply_schemas
+    from zoo.specs.json_schema import oddities
+
     found = contract_of(context)
     for place, schema in reply_schemas(found.spec)[:1]:
         for path, message, certain in oddities(schema):
@@ -58,7 +61,9 @@ def _categories(context: Context) -> Iterator[Finding]:
     yield from _problems(context, "category")
 
 
-def _problems(context: Context, kind: Kind) -> Iterator[Finding]:
+def _problems(context: Context, kind: "Kind") -> Iterator[Finding]:
+    from zoo.specs.io_pipeline import trace
+
     found = contract_of(context)
     for problem in trace(found.spec).problems:
         if problem.kind == kind:
@@ -71,6 +76,9 @@ def _problems(context: Context, kind: Kind) -> Iterator[Finding]:
 
 
 def _sentences(context: Context) -> Iterator[Finding]:
+    from zoo.io.sentences import prefix_problem
+    from zoo.specs.io import DecodeSentences
+
     found = contract_of(context)
     boundaries = found.spec.sentence_boundaries
     for index, rule in enumerate(found.spec.transformations):
@@ -97,7 +105,7 @@ def _sentences(context: Context) -> Iterator[Finding]:
         )
 
 
-def _decoding(rule: DecodeSentences, numbered: frozenset[str]) -> Iterator[tuple[str, Severity]]:
+def _decoding(rule: "DecodeSentences", numbered: frozenset[str]) -> Iterator[tuple[str, Severity]]:
     for source in dict.fromkeys(rule.sources):
         if source not in numbered:
             yield (
@@ -141,6 +149,8 @@ def _upstream(context: Context) -> Iterator[Finding | Measurement]:
 
 
 def _parameters(context: Context) -> Iterator[Finding]:
+    from zoo.specs.io import reply_schemas
+
     found = contract_of(context)
     body = found.spec.parameters.get("extra_body") or {}
     if not isinstance(body, dict):

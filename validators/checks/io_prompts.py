@@ -7,9 +7,7 @@ from typing import Any
 from zoo.activation import occurrences
 from zoo.errors import ContractError, RefusedError
 from zoo.report import Finding, Location, Severity
-from zoo.specs.io import Likelihood
 from zoo.specs.release import Position
-from zoo.specs.shortest import shortest_reply, whole_replies
 from zoo.template_sandbox import render_each
 from zoo.validators.check import Check, Context, Measurement, Need
 from zoo.validators.contract import Sample, contract_of, sample_requests, without_io
@@ -20,6 +18,8 @@ LISTED = 3
 
 
 def _budget(context: Context) -> Iterator[Finding | Measurement]:
+    from zoo.specs.shortest import shortest_reply, whole_replies
+
     found = contract_of(context)
     schema = found.spec.reply_schema
     budgets = dict(_budgets(found.spec.parameters))
@@ -64,6 +64,8 @@ def _budgets(parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], A
 
 
 def _told_apart(context: Context) -> Iterator[Finding]:
+    from zoo.specs.io import Likelihood
+
     found = contract_of(context)
     for index, rule in enumerate(found.spec.transformations):
         if not isinstance(rule, Likelihood):

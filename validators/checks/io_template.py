@@ -3,15 +3,6 @@
 from collections.abc import Iterator
 
 from zoo.report import Finding, Severity
-from zoo.specs.io_template import (
-    TemplateError,
-    disagreements,
-    keys_of,
-    read_template,
-    shown_keys,
-    shown_values,
-)
-from zoo.specs.json_shape import Anything, shape_of
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.contract import contract_of, without_io
 from zoo.validators.places import in_io
@@ -20,6 +11,8 @@ INSTRUCTION = ("instruction",)
 
 
 def _plain(context: Context) -> Iterator[Finding | Measurement]:
+    from zoo.specs.io_template import TemplateError, read_template
+
     found = contract_of(context)
     try:
         template = read_template(found.spec.instruction or "")
@@ -34,6 +27,9 @@ def _plain(context: Context) -> Iterator[Finding | Measurement]:
 
 
 def _agrees(context: Context) -> Iterator[Finding]:
+    from zoo.specs.io_template import disagreements, keys_of, read_template, shown_keys, shown_values
+    from zoo.specs.json_shape import Anything, shape_of
+
     found = contract_of(context)
     text = read_template(found.spec.instruction or "").text
     shape = shape_of(found.spec.reply_schema)
