@@ -1,27 +1,30 @@
 """The base models of one run: each is found once, its tokenizer read once, its weights loaded once."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zoo.models import BaseModel, resolve, resolve_named, resolve_reference
-from zoo.validators.conformance.rig import Rigs
 
 if TYPE_CHECKING:
     from zoo.prompts import Prompter
     from zoo.specs.release import BaseRef
+    from zoo.validators.conformance.rig import Rigs
 
 
 class Bases:
-    """What the validations of one run share of their base models.
-
-    Attributes:
-        rigs: the loaded base of the dynamic part.
-    """
+    """What the validations of one run share of their base models."""
 
     def __init__(self) -> None:
         """Starts with none."""
-        self.rigs = Rigs()
         self._found: dict[object, BaseModel] = {}
         self._prompters: dict[BaseModel, Prompter] = {}
+
+    @cached_property
+    def rigs(self) -> "Rigs":
+        """The loaded base of the dynamic part."""
+        from zoo.validators.conformance.rig import Rigs
+
+        return Rigs()
 
     def named(self, spec: str, *, revision: str = "") -> BaseModel:
         """As `zoo.models.resolve`, which says what it raises."""

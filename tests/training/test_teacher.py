@@ -55,8 +55,8 @@ def test_the_divergence_is_from_pefts_own_pass(model: PeftModel, samples: list[E
     expected = (wanted.exp() * (wanted - logits.log_softmax(-1))).sum()
     assert float(expected) > 0.01
     assert torch.allclose(teacher.divergence(rows, logits), expected, rtol=1e-4)
-    other = teacher.divergence([3, 17, 8, 0], logits)  # two rows changed places: other numbers
-    assert not torch.allclose(other, expected, rtol=1e-2)
+    other = teacher.divergence([17, 0, 8, 3], logits)  # every row is another's: other numbers
+    assert not torch.allclose(other, expected, rtol=1e-3)
     assert torch.equal(teacher.likeliest(rows, "cpu"), wanted.argmax(-1))
 
 

@@ -6,7 +6,6 @@ from zoo.errors import UndecidedError
 from zoo.report import Finding, Severity
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.conformance.difference import worst
-from zoo.validators.conformance.hand_over import OTHER_CALLS
 from zoo.validators.conformance.kind import once_a_kind
 from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.routed import kv_rounding
@@ -20,7 +19,6 @@ from zoo.validators.conformance.said import (
     wrong,
 )
 from zoo.validators.conformance.shown import said_of
-from zoo.validators.conformance.taint import take_turns
 from zoo.validators.conformance.tolerance import chunking_noise
 
 
@@ -48,6 +46,8 @@ def prefix(context: Context) -> Iterable[Finding | Measurement]:
 
 def hand_over(context: Context) -> Iterable[Finding | Measurement]:
     """ZK002: continuing from the base's cache gives what a whole run gives, and a late start would show."""
+    from zoo.validators.conformance.hand_over import OTHER_CALLS
+
     session = context.session
     evidence = [(one, one.hand_over) for one in with_prefix(session.evidence) if one.hand_over]
     noise = chunking_noise(session.evidence, session.model.dtype)
@@ -115,6 +115,8 @@ def taint(context: Context) -> Iterable[Finding | Measurement]:
 
 @once_a_kind
 def _turns(context: Context) -> Iterable[Finding | Measurement]:
+    from zoo.validators.conformance.taint import take_turns
+
     session = context.session
     found = take_turns(session, session.control_prompt or session.prompts[0])
     for turn in found.turns:

@@ -5,9 +5,6 @@ from collections.abc import Iterable
 from zoo.errors import UndecidedError
 from zoo.report import Finding
 from zoo.validators.check import Check, Context, Measurement
-from zoo.validators.conformance.batches import batches
-from zoo.validators.conformance.decoding import decode
-from zoo.validators.conformance.hooks import leak
 from zoo.validators.conformance.kind import once_a_kind
 from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.routed import logit_rounding
@@ -42,6 +39,8 @@ def loads(context: Context) -> Iterable[Finding | Measurement]:
 @once_a_kind
 def decodes(context: Context) -> Iterable[Finding | Measurement]:
     """ZP002: decoding from the base's cache gives the reference's greedy tokens."""
+    from zoo.validators.conformance.decoding import decode
+
     session = context.session
     # two tokens may trade places when both move by the noise
     tie = 2 * chunking_noise(session.evidence, session.model.dtype).level
@@ -72,6 +71,8 @@ def decodes(context: Context) -> Iterable[Finding | Measurement]:
 @once_a_kind
 def cleans_up(context: Context) -> Iterable[Finding | Measurement]:
     """ZP003: a call that raises leaves no stale activation behind under zoo's guard."""
+    from zoo.validators.conformance.hooks import leak
+
     session = context.session
     found = leak(session, session.short_prompts[0])
     if found.guarded:
@@ -88,6 +89,8 @@ def cleans_up(context: Context) -> Iterable[Finding | Measurement]:
 @once_a_kind
 def pads(context: Context) -> Iterable[Finding | Measurement]:
     """ZP004: in a padded batch every row starts at its own invocation."""
+    from zoo.validators.conformance.batches import batches
+
     session = context.session
     for batch in batches(session):
         noise = Noise.of(batch.noise, scale=batch.scale, dtype=session.model.dtype)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from zoo.errors import UndecidedError
 from zoo.report import Finding
 from zoo.validators.check import Check, Context, Measurement, Need
-from zoo.validators.conformance.absence import absences
 from zoo.validators.conformance.difference import worst
 from zoo.validators.conformance.routed import logit_rounding
 from zoo.validators.conformance.said import (
@@ -115,6 +114,8 @@ def controlled(context: Context) -> Iterable[Finding | Measurement]:
 
 def absent(context: Context) -> Iterable[Finding | Measurement]:
     """ZR005: without a full occurrence of the invocation the adapter is the base model, bit for bit."""
+    from zoo.validators.conformance.absence import absences
+
     session = context.session
     rows = absences(session, session.short_prompts[0])
     if not rows:

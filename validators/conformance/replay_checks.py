@@ -1,6 +1,7 @@
 """ZS: the vectors that a release ships are readable, its own, and what base and adapter compute."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from zoo.adapter import LOCK_NAME, VECTORS_NAME, WEIGHTS_NAME
 from zoo.errors import UndecidedError
@@ -10,8 +11,10 @@ from zoo.specs.lock import BaseLock
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.conformance.peft_checks import LOADS
 from zoo.validators.conformance.reference_checks import NEEDS
-from zoo.validators.conformance.replay import SAID, Answers
 from zoo.validators.conformance.said import amount, measured, not_activated
+
+if TYPE_CHECKING:
+    from zoo.validators.conformance.replay import Answers
 
 Said = Iterable[Finding | Measurement]
 _AGAIN = "zoo validate PATH --record writes them anew"
@@ -121,6 +124,8 @@ def prefix(context: Context) -> Said:
 
 def controls(context: Context) -> Said:
     """ZS006: base, one token early and one token late would fail, in the file and as PEFT runs them."""
+    from zoo.validators.conformance.replay import SAID
+
     replay = context.replaying
     for run in ("base", "early", "late"):
         apart = replay.apart(run)
@@ -157,7 +162,7 @@ def other_base(one: BaseLock, other: BaseLock) -> list[str]:
     return found
 
 
-def _kv(found: Iterable[Answers]) -> float:
+def _kv(found: "Iterable[Answers]") -> float:
     return max((one.kv.multiple for one in found if one.kv), default=0.0)
 
 

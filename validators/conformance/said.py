@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from zoo.adapter import WEIGHTS_NAME
 from zoo.errors import UndecidedError
 from zoo.report import Finding, Location, Severity
 from zoo.validators.check import Context, Measurement
 from zoo.validators.conformance.difference import worst
-from zoo.validators.conformance.evidence import PromptEvidence, WholeRuns
-from zoo.validators.conformance.kv import KvDifference
+
+if TYPE_CHECKING:
+    from zoo.validators.conformance.evidence import PromptEvidence, WholeRuns
+    from zoo.validators.conformance.kv import KvDifference
 
 
 def not_activated(context: Context) -> str:
@@ -22,7 +25,7 @@ def measured(name: str, value: float) -> Measurement:
     return Measurement(name=name, value=float(f"{value:.4g}") if math.isfinite(value) else "not finite")
 
 
-def by_layer(name: str, found: Iterable[KvDifference | None], *, layers: int) -> Measurement:
+def by_layer(name: str, found: "Iterable[KvDifference | None]", *, layers: int) -> Measurement:
     """The largest difference in each layer over several comparisons; None is one without a difference."""
     largest = [0.0] * layers
     for one in found:
@@ -44,7 +47,7 @@ def amount(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "something that is not finite"
 
 
-def with_prefix(evidence: Iterable[PromptEvidence]) -> list[PromptEvidence]:
+def with_prefix(evidence: "Iterable[PromptEvidence]") -> "list[PromptEvidence]":
     """The prompts that have a prefix to compare.
 
     Raises:
@@ -59,7 +62,7 @@ def with_prefix(evidence: Iterable[PromptEvidence]) -> list[PromptEvidence]:
     return found
 
 
-def deterministic(runs: Iterable[WholeRuns | None]) -> None:
+def deterministic(runs: "Iterable[WholeRuns | None]") -> None:
     """Makes sure that a comparison bit by bit means something.
 
     Raises:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo.validators.conformance.difference import Difference, worst
-from zoo.validators.conformance.evidence import PromptEvidence
 
 if TYPE_CHECKING:
     import torch
+
+    from zoo.validators.conformance.evidence import PromptEvidence
 
 PARITY_FLOAT32 = 1e-4
 MULTIPLE_FLOAT32 = 16.0  # float32 noise is four orders below any real effect: headroom costs no power
@@ -74,7 +75,7 @@ class Noise:
         return self.multiple * self.level
 
 
-def chunking_noise(evidence: list[PromptEvidence], dtype: "torch.dtype") -> Noise:
+def chunking_noise(evidence: "list[PromptEvidence]", dtype: "torch.dtype") -> Noise:
     """The base's chunking noise over all prompts of a session."""
     found = worst(d for one in evidence if one.hand_over for d in one.hand_over.noise.values())
     scale = max((one.scale for one in evidence), default=0.0)

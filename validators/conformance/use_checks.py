@@ -1,6 +1,7 @@
 """ZR006, ZK004, ZK005, ZP005: ways of calling an adapter that one prompt and its cache leave out."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from zoo.errors import UndecidedError
 from zoo.prompts import Prompt
@@ -8,10 +9,8 @@ from zoo.report import Finding
 from zoo.validators.check import Check, Context, Measurement
 from zoo.validators.conformance.difference import worst
 from zoo.validators.conformance.kind import once_a_kind
-from zoo.validators.conformance.occurrence import occurrences_of
 from zoo.validators.conformance.reference_checks import NEEDS
 from zoo.validators.conformance.routed import logit_rounding
-from zoo.validators.conformance.rows import own_prefixes
 from zoo.validators.conformance.said import (
     amount,
     deterministic,
@@ -20,10 +19,10 @@ from zoo.validators.conformance.said import (
     with_prefix,
     wrong,
 )
-from zoo.validators.conformance.scratch import decode_from_scratch
-from zoo.validators.conformance.session import Session
-from zoo.validators.conformance.switching import switch
 from zoo.validators.conformance.tolerance import chunking_noise
+
+if TYPE_CHECKING:
+    from zoo.validators.conformance.session import Session
 
 PREFIX = 48  # tokens
 TRIED = 3  # prompts to decode until a token is no tie
@@ -32,6 +31,8 @@ TRIED = 3  # prompts to decode until a token is no tie
 @once_a_kind
 def occurs(context: Context) -> Iterable[Finding | Measurement]:
     """ZR006: the last full occurrence decides, whatever stands before and behind it."""
+    from zoo.validators.conformance.occurrence import occurrences_of
+
     session = context.session
     noise = chunking_noise(session.evidence, session.model.dtype)
     deterministic(one.whole for one in session.evidence)
@@ -59,6 +60,8 @@ def occurs(context: Context) -> Iterable[Finding | Measurement]:
 @once_a_kind
 def switches(context: Context) -> Iterable[Finding | Measurement]:
     """ZK004: on the very same tokens base and adapters compute their own, in whatever order they run."""
+    from zoo.validators.conformance.switching import switch
+
     session = context.session
     noise = chunking_noise(session.evidence, session.model.dtype)
     deterministic(one.whole for one in session.evidence)
@@ -90,6 +93,8 @@ def switches(context: Context) -> Iterable[Finding | Measurement]:
 @once_a_kind
 def rows(context: Context) -> Iterable[Finding | Measurement]:
     """ZK005: in one batch every row continues the prefix that is its own."""
+    from zoo.validators.conformance.rows import own_prefixes
+
     session = context.session
     noise = chunking_noise(session.evidence, session.model.dtype)
     found = own_prefixes(session, _with_prefix(session))
@@ -112,6 +117,8 @@ def rows(context: Context) -> Iterable[Finding | Measurement]:
 @once_a_kind
 def generates(context: Context) -> Iterable[Finding | Measurement]:
     """ZP005: generate() without a cache gives the reference's greedy tokens."""
+    from zoo.validators.conformance.scratch import decode_from_scratch
+
     session = context.session
     tie = 2 * chunking_noise(session.evidence, session.model.dtype).level
     decisive = 0
@@ -144,7 +151,7 @@ def brief(prompt: Prompt) -> Prompt:
     return Prompt(text="", ids=prompt.ids[prompt.start - start :], start=start)
 
 
-def _with_prefix(session: Session) -> Prompt:
+def _with_prefix(session: "Session") -> Prompt:
     """The shortest prompt that has a prefix, `brief`.
 
     Raises:

@@ -131,7 +131,7 @@ def test_what_is_shown_once_names_the_adapter_and_another_kind_is_shown_itself(
 def test_what_was_not_shown_is_tried_again(
     library: Path, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo.validators.conformance import hooks, peft_checks
+    from zoo.validators.conformance import hooks
 
     right = hooks.leak
 
@@ -143,7 +143,7 @@ def test_what_was_not_shown_is_tried_again(
         calls.append(arguments)
         return replace(right(*arguments), guarded=3)
 
-    monkeypatch.setattr(peft_checks, "leak", leaking)
+    monkeypatch.setattr("zoo.validators.conformance.hooks.leak", leaking)
     found = run([library / name for name in NAMES], tiny_base)
     assert all("ZP003" in errors(report) for report in found.values())
     assert len(calls) == 3

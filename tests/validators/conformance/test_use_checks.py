@@ -77,7 +77,7 @@ def test_only_ties_are_undecided(make_alora: Make, llama: BaseModel, monkeypatch
 
     right = scratch.decode_from_scratch
     blind = lambda *given: replace(right(*given), margins=())  # noqa: E731
-    monkeypatch.setattr(use_checks, "decode_from_scratch", blind)
+    monkeypatch.setattr("zoo.validators.conformance.scratch.decode_from_scratch", blind)
     found = outcomes(context_of(make_alora(), llama))["ZP005"]
     assert isinstance(found, Skipped)
 
