@@ -42,12 +42,9 @@ def publish(
     import os
 
     from zoo.attestation.signing import open_signer
-    from zoo.ci.gate import reviewer
     from zoo.cli.progress import shown
     from zoo.release import Presentation
     from zoo.release import publish as publish_release
-
-    to.check(policy, reviewed=pr)
 
     def say(plan: "ReleasePlan") -> None:
         if not as_json:
@@ -65,7 +62,7 @@ def publish(
                 private=private, gated=gated, collection=collection, supersedes=supersedes
             ),
             reviewed=pr,
-            gate=reviewer(policy, base=base, device=device, progress=progress) if pr else None,
+            gate=to.gate_of(policy, reviewed=pr, base=base, device=device, progress=progress),
             base=base,
             device=device,
             signer=signer,

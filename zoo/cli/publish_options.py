@@ -1,9 +1,13 @@
 """The options that say where a release is published, and how."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from zoo.progress import Progress
+    from zoo.publishing.review import GateOf
 
 Repo = Annotated[
     str,
@@ -48,13 +52,22 @@ Supersedes = Annotated[
 ]
 
 
-def check(policy: Path | None, *, reviewed: bool) -> None:
-    """Refuses a policy that nothing would apply.
+def gate_of(
+    policy: Path | None, *, reviewed: bool, base: str, device: str, progress: "Progress"
+) -> "GateOf | None":
+    """What gates the pull request; None where there is none.
 
     Raises:
-        UsageError: it is so.
+        UsageError: ZH012, a policy that nothing would apply.
+        NotFoundError: the policy is not there.
+        SpecError: ZG005, it breaks its specification.
     """
-    from zoo.errors import UsageError
+    if reviewed:
+        from zoo.ci.gate import reviewer
 
-    if policy and not reviewed:
+        return reviewer(policy, base=base, device=device, progress=progress)
+    if policy:
+        from zoo.errors import UsageError
+
         raise UsageError("only a pull request is gated under a policy", hint="add --pr", code="ZH012")
+    return None
