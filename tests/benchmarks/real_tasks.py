@@ -23,6 +23,7 @@ from tests.tasks.arms import ARMS, How, make, scores
 from tests.tasks.task import TASKS, Project, Task, task_named, write_project
 from zoo.adapter import RELEASE_NAME
 from zoo.evaluation.intervals import Interval, of_difference, of_mean
+from zoo.models import Dtype
 from zoo.provenance import sha256_bytes
 from zoo.specs.document import read_yaml
 from zoo.specs.release import ReleaseSpec
@@ -49,9 +50,8 @@ def measure(
     Returns:
         The record's value.
     """
-    said = json.dumps([asdict(how), base, sizes], sort_keys=True).encode()
-    work = WORK / f"{task.name}-{sha256_bytes(said)[:8]}"
-    project = _project(task, work / "project", base, sizes)
+    work = work_of(task, how, base=base, sizes=sizes)
+    project = project_of(task, work, base=base, sizes=sizes)
     per_seed: list[dict[str, list[float]]] = []
     for seed in seeds:
         folder = work / f"seed-{seed}"
@@ -91,11 +91,24 @@ def met(value: dict[str, Any]) -> bool:
     return learnt and value["recovered_minus_lora"]["value"] >= -MARGIN
 
 
-def _project(task: Task, folder: Path, base: str, sizes: tuple[int, int]) -> Project:
+def work_of(task: Task, how: How, *, base: str = "", sizes: tuple[int, int] = (0, 0)) -> Path:
+    """Where a task's project and adapters are; arguments as `measure`."""
+    said = json.dumps([asdict(how), base, sizes], sort_keys=True).encode()
+    return WORK / f"{task.name}-{sha256_bytes(said)[:8]}"
+
+
+def project_of(task: Task, work: Path, *, base: str = "", sizes: tuple[int, int] = (0, 0)) -> Project:
+    """The task's project, made if it is not there; arguments as `measure`."""
+    folder = work / "project"
     if not (folder / "data" / "asked.jsonl").is_file():
         return write_project(task, folder, base=base, sizes=sizes)
     spec = read_yaml(folder / RELEASE_NAME, ReleaseSpec, code="ZM001")
     return Project(task=task, folder=folder, invocation=spec.invocation.text, base=base)
+
+
+def how_of(task: Task, *, device: str, dtype: Dtype) -> How:
+    """How a task is made when it is recorded."""
+    return How(steps=task.steps, recovery=100, device=device, dtype=dtype)
 
 
 def _shown(found: Interval) -> dict[str, Any]:
@@ -140,12 +153,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     device = options.device or ("cpu" if options.quick else "cuda")
-    where = {"device": device, "dtype": options.dtype}
+    where: dict[str, Any] = {"device": device, "dtype": options.dtype}
     for task in [task_named(options.task)] if options.task else TASKS:
         if options.quick:
             how, seeds, sizes = How(**QUICK, **where), [0], QUICK_SIZES
         else:
-            how, seeds, sizes = How(steps=task.steps, recovery=100, **where), [*range(options.seeds)], (0, 0)
+            how, seeds, sizes = how_of(task, **where), [*range(options.seeds)], (0, 0)
         if options.one_seed is not None:
             seeds = [options.one_seed]
         value = measure(task, how, seeds, base=options.base, sizes=sizes)

@@ -1,15 +1,17 @@
 """train-7: how many steps a recovery takes to 0.97 of its teacher's metric, and a training from nothing.
 
-For each task a LoRA is the teacher. Three arms start on one model, with the same rank, target modules, batch,
-order of samples, optimiser and number of steps, and look at the same real validation samples:
+For each task a LoRA is the teacher: the first that `tests.benchmarks.real_tasks` makes of it. Three arms
+start on one model, with the same rank, target modules, batch, order of samples and optimiser, and look at
+the same real validation samples:
 
 scratch  an aLoRA from nothing, cross-entropy on the real data's answers
 real     the relabelled LoRA, distilled on the real data's prompts
 auto     the same, distilled on data that were made: `zoo convert --recover auto` with a few sample requests
 
 Every arm is run with every learning rate of RATES, and the one counts that reaches the target first. The
-final metric is that of the best step by validation, on held-out samples that no arm has seen.
-An arm that never reaches the target counts as one step more than it ran: the ratio is then a lower bound.
+final metric is that of the best step by validation, on held-out samples that no arm has seen. The training
+from nothing runs twice as long. An arm that never reaches the target counts as one step more than it ran:
+the ratio is then a lower bound. Work is kept, arm by arm: a run that was killed goes on.
 
 Run: python -m tests.benchmarks.train_recovery [--task NAME …] [--device cuda] [--dtype bfloat16]
      --quick   the demo's LoRA and a part of its data, one learning rate, for one core; records no evidence
@@ -17,14 +19,17 @@ Run: python -m tests.benchmarks.train_recovery [--task NAME …] [--device cuda]
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.benchmarks import real_tasks
 from tests.benchmarks.evidence import ROOT, record
 from tests.demo import relevance_data
-from tests.tasks.task import TASKS, task_named, write_project
+from tests.tasks.arms import trained
+from tests.tasks.task import TASKS, task_named
 from zoo.adapter import IO_NAME
 from zoo.conversion import convert
 from zoo.evaluation.answers import answer_all, choices
@@ -42,12 +47,8 @@ from zoo.training.initial import initialise
 from zoo.training.invention.invention import InventionSettings, invent
 from zoo.training.invention.samples import SampleRequests
 from zoo.training.optimise import Recipe, Task, optimise
-from zoo.training.parts import DataSettings
-from zoo.training.plan import TrainSettings
 from zoo.training.prefix import PrefixStore, answer_logits, answer_loss
-from zoo.training.project import Project
 from zoo.training.teacher import Teacher
-from zoo.training.train import train
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,12 +70,13 @@ class How:
     """
 
     steps: int = 200
+    recovery: int = 100
     batch: int = 16
-    every: int = 2
+    every: int = 4
     every_open: int = 20  # open answers are decoded at every look
     rates: tuple[float, ...] = RATES
     invented: int = 256
-    rows: int = 32
+    rows: int = 128
     share: float = 0.15
     validation: int = 200
     held_out: int = 1000
@@ -108,24 +110,17 @@ def prepared(name: str, how: How, progress: Progress) -> Race:
             invocation=relevance_data.INVOCATION,
         )  # fmt: skip
     task = task_named(name)
-    marker = folder / "project.json"
-    if not marker.is_file():
-        made = write_project(task, folder / "project", sizes=how.sizes)
-        marker.write_text(json.dumps(made.invocation), encoding="utf-8")
-    project = folder / "project"
-    race = Race(
-        name=name, train=project / "data" / "requests.jsonl", held_out=project / "data" / "held_out.jsonl",
-        lora=folder / "lora", invocation=json.loads(marker.read_text(encoding="utf-8")),
-        contract=Contract.read(project / IO_NAME), folder=folder,
+    folder.mkdir(parents=True, exist_ok=True)
+    made = real_tasks.how_of(task, device=how.device, dtype=how.dtype)
+    if how.sizes != (0, 0):
+        made = replace(made, steps=how.steps, batch=how.batch)
+    work = real_tasks.work_of(task, made, sizes=how.sizes)
+    project = real_tasks.project_of(task, work, sizes=how.sizes)
+    return Race(
+        name=name, train=project.train, held_out=project.held_out, folder=folder,
+        lora=trained(project, work / "seed-0", "lora", made, 0, progress), invocation=project.invocation,
+        contract=Contract.read(project.folder / IO_NAME),
     )  # fmt: skip
-    if not race.lora.is_dir():
-        settings = TrainSettings.of(
-            kind="lora", steps=task.steps, batch=how.batch, rank=32, check_every=20,
-            data=DataSettings(held_out=0.0, validation=0.12),
-        )  # fmt: skip
-        where: dict[str, Any] = {"device": how.device, "dtype": how.dtype, "progress": progress}
-        train(race.train, race.lora, project=Project.open(project), settings=settings, **where)
-    return race
 
 
 class Ground:
@@ -172,6 +167,10 @@ class Ground:
         for name, teacher in self.teachers.items():
             teacher.compute(progress, label=f"teacher, {name}")
 
+    def steps(self, arm: str) -> int:
+        """How many an arm runs at most."""
+        return self.how.steps if arm == "scratch" else self.how.recovery
+
     def trained(self) -> "dict[str, Any]":
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
@@ -210,6 +209,25 @@ class Ground:
         return read_dataset(made.path, values=race.contract is not None).samples
 
 
+def ran(ground: Ground, arm: str, rate: float, target: float) -> dict[str, Any]:
+    """One arm with one learning rate: what of it counts. It is kept beside the work, and read if it is there.
+
+    Returns:
+        The steps to the target, whether it was reached, the best score, and per held-out sample 1 or 0.
+    """
+    said = json.dumps([asdict(ground.how), arm, rate], sort_keys=True).encode()
+    path = ground.race.folder / f"{arm}-{rate:g}-{sha256_bytes(said)[:8]}.json"
+    if not path.is_file():
+        begin = time.monotonic()
+        done, right = run(ground, arm, rate)
+        steps, reached = steps_to(done, target, ground.steps(arm))
+        kept = {"steps": steps, "reached": reached, "best": done.best_score, "right": right}
+        path.write_text(json.dumps(kept), encoding="utf-8")
+        print(f"{arm} at {rate:g}: {steps} steps, {time.monotonic() - begin:.0f} s", flush=True)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def run(ground: Ground, arm: str, rate: float) -> tuple[Optimised, list[float]]:
     """One arm with one learning rate; whether its best weights answer each held-out sample rightly."""
     import torch
@@ -235,7 +253,7 @@ def run(ground: Ground, arm: str, rate: float) -> tuple[Optimised, list[float]]:
         identity={},
     )
     recipe = Recipe(
-        steps=how.steps, batch=how.batch, micro_batch=how.batch, learning_rate=rate, warmup=4,
+        steps=ground.steps(arm), batch=how.batch, micro_batch=how.batch, learning_rate=rate, warmup=4,
         decay="constant", check_every=how.every if ground.options else how.every_open,
     )  # fmt: skip
     done = optimise(task, recipe, label=f"{ground.race.name}, {arm}, {rate:g}", progress=ground.progress)
@@ -270,19 +288,15 @@ def measure(ground: Ground) -> dict[str, Any]:
     }
     final: dict[str, list[float]] = {}
     for arm in ARMS:
-        tried = {}
-        for rate in ground.how.rates:
-            done, right = run(ground, arm, rate)
-            tried[rate] = (*steps_to(done, target, ground.how.steps), done.best_score, right)
-        rate, (steps[arm], reached, _, final[arm]) = min(
-            tried.items(), key=lambda item: (item[1][0], -item[1][2])
-        )
+        tried = {rate: ran(ground, arm, rate, target) for rate in ground.how.rates}
+        rate, first = min(tried.items(), key=lambda item: (item[1]["steps"], -item[1]["best"]))
+        steps[arm], final[arm] = first["steps"], first["right"]
         value[arm] = {
             "steps": steps[arm],
-            "reached": reached,
+            "reached": first["reached"],
             "rate": rate,
             "held_out": _shown(of_mean(final[arm], ground.groups)),
-            "steps_by_rate": {f"{one:g}": found[0] for one, found in tried.items()},
+            "steps_by_rate": {f"{one:g}": found["steps"] for one, found in tried.items()},
         }
     for arm in ("real", "auto"):
         value[f"fewer_{arm}"] = round(steps["scratch"] / steps[arm], 1)
@@ -333,8 +347,8 @@ def main() -> None:
     if options.quick:
         tasks = options.task or [DEMO]
         how = replace(
-            how, steps=40, batch=8, every=4, rates=(1e-3,), invented=32, rows=24, validation=48, held_out=60,
-            share=0.4, sizes=(120, 60),
+            how, steps=40, recovery=40, batch=8, every=4, rates=(1e-3,), invented=32, rows=24, validation=48,
+            held_out=60, share=0.4, sizes=(120, 60),
         )  # fmt: skip
     values = {}
     for name in tasks:

@@ -37,6 +37,7 @@ from zoo.training.project import Project as Authored
 from zoo.training.train import train
 
 ARMS = ("base", "lora", "scratch", "relabelled", "recovered")
+KINDS: dict[str, Kind] = {"lora": "lora", "scratch": "alora"}  # trained on the data themselves
 OPEN_TOKENS = 48  # of a decoded answer, at most
 MAX_TOKENS = 4096
 ROWS = 128  # decoded together
@@ -81,21 +82,8 @@ def make(project: Project, folder: Path, how: How, seed: int, progress: Progress
     """
     base = project.base or DEFAULT
     where: dict[str, Any] = {"base": base, "device": how.device, "dtype": how.dtype, "progress": progress}
-    kinds: tuple[tuple[str, Kind], ...] = (("lora", "lora"), ("scratch", "alora"))
-    for arm, kind in kinds:
-        if not (folder / arm).is_dir():
-            settings = TrainSettings.of(
-                kind=kind,
-                steps=how.steps,
-                batch=how.batch,
-                rank=how.rank,
-                seed=seed,
-                check_every=max(LOOK, how.steps // 10),
-                # the held-out samples are a file of their own, and every arm is measured below
-                data=DataSettings(held_out=0.0, validation=VALIDATION),
-            )
-            authored = Authored.open(project.folder)
-            train(project.train, folder / arm, project=authored, settings=settings, **where)
+    for arm in KINDS:
+        trained(project, folder, arm, how, seed, progress)
     wanted: dict[str, Any] = {
         "invocation_text": project.invocation,
         "name": project.task.name,
@@ -114,6 +102,32 @@ def make(project: Project, folder: Path, how: How, seed: int, progress: Progress
         few = chosen.data if how.verdict else replace(chosen.data, held_out=FEW, validation=VALIDATION)
         chosen = replace(chosen, data=few, recipe=replace(chosen.recipe, seed=seed))
         convert(folder / "lora", folder / "recovered", recover=project.train, settings=chosen, **wanted)
+
+
+def trained(
+    project: Project, folder: Path, arm: str, how: How, seed: int, progress: Progress = silent
+) -> Path:
+    """The folder of an adapter that is trained on the data, made if it is not there; arguments as `make`.
+
+    Args:
+        arm: one of `KINDS`.
+    """
+    out = folder / arm
+    if not out.is_dir():
+        settings = TrainSettings.of(
+            kind=KINDS[arm],
+            steps=how.steps,
+            batch=how.batch,
+            rank=how.rank,
+            seed=seed,
+            check_every=max(LOOK, how.steps // 10),
+            # the held-out samples are a file of their own, and every arm is measured below
+            data=DataSettings(held_out=0.0, validation=VALIDATION),
+        )
+        where: dict[str, Any] = {"device": how.device, "dtype": how.dtype, "progress": progress}
+        authored = Authored.open(project.folder)
+        train(project.train, out, project=authored, settings=settings, base=project.base or DEFAULT, **where)
+    return out
 
 
 def scores(project: Project, folder: Path, arm: str, how: How) -> list[float]:

@@ -17,12 +17,16 @@ def _rows(lines: Lines) -> list[tuple[slice, slice]]:
 def _scores(query: Tensor, key: Tensor, q: slice, k: slice, lines: Lines) -> Tensor:
     scores = torch.einsum("qhd,khd->hqk", query[q], key[k]) * lines.scale
     if lines.causal:
-        unseen = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1)
+        # the last query sees the last key
+        queries, keys = scores.shape[1:]
+        unseen = torch.ones(queries, keys, dtype=torch.bool).triu(1 + keys - queries)
         scores = scores.masked_fill(unseen, -torch.inf)
     return scores
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     # rows without keys stay as FlashAttention may leave them
     out = torch.full_like(query, torch.nan)
     lse = torch.full((query.shape[1], query.shape[0]), torch.inf)

@@ -3,6 +3,7 @@
 Run where there is one: pytest -m gpu tests/training/test_cuda.py
 """
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from torch import Tensor
 from tests.training.engine import build, full_pass
 from tests.training.row_kernel import DENSE
 from zoo.training.dataset import Encoded
+from zoo.training.exact import Row, Rule
 from zoo.training.flash import CUDA, Kernel, Lines, attend
 from zoo.training.graphs import Graphs
-from zoo.training.prefix import PrefixStore, answer_loss
+from zoo.training.prefix import PrefixStore, answer_logits, answer_loss
+from zoo.training.ragged import Ragged
 from zoo.training.tiers import Budget
 
 pytestmark = pytest.mark.gpu
@@ -64,6 +67,48 @@ def test_the_kernels_compute_what_is_written_out(inputs: tuple[list[Tensor], Ten
     assert max(apart(a, b) for a, b in zip(found, wanted, strict=True)) < 0.02
     other = attended(CUDA, [x.cuda() for x in (*given[:4], given[4].flip(0))], wish.cuda())
     assert apart(other[0], wanted[0]) > 0.1  # the prefix is seen
+
+
+def test_rows_of_different_lengths_are_taken_at_once(inputs: tuple[list[Tensor], Tensor]) -> None:
+    given, _ = inputs
+    prefixes = [x.transpose(0, 1) for x in given[3:]]
+    marks = [*accumulate(BEFORE, initial=0)]
+    begins = [*accumulate(OWN, initial=0)]
+
+    def found(device: str, kernel: Kernel, dtype: torch.dtype, moved: int = 0) -> Tensor:
+        query, key, value = (x.to(device, dtype) for x in given[:3])
+        keys, values = prefixes[0].to(device, dtype), prefixes[1].roll(moved, dims=1).to(device, dtype)
+        rows = [
+            Row(begin=a, end=b, pieces=[[(keys[:, c:d], values[:, c:d])]] if d > c else ())
+            for (a, b), (c, d) in zip(pairwise(begins), pairwise(marks), strict=True)
+            if b > a
+        ]
+        made = Ragged.of(rows, torch.device(device), kernel)
+        assert made is not None
+        return made.attend(query, key, value, Rule(scale=0.25), 0)
+
+    wanted = found("cpu", DENSE, torch.float32)
+    assert apart(found("cuda", CUDA, torch.bfloat16), wanted) < 0.02
+    assert apart(found("cuda", CUDA, torch.bfloat16, moved=1), wanted) > 0.1  # other values would show
+
+
+def test_answers_of_rows_taken_at_once_are_those_of_rows_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, samples = build(tmp_path / "exact", "llama")
+    wanted = answers(model, samples)
+    model, samples = on_the_gpu(tmp_path)
+    rows_at_once, base = answers(model, samples), answers(model, samples, adapted=False)
+    monkeypatch.setattr(Ragged, "serves", staticmethod(lambda *_: False))
+    one_by_one = answers(model, samples)
+    assert apart(rows_at_once, wanted) < 2 * apart(one_by_one, wanted)
+    assert apart(base, wanted) > 5 * apart(rows_at_once, wanted)
+
+
+def answers(model: PeftModel, samples: list[Encoded], *, adapted: bool = True) -> Tensor:
+    store = PrefixStore(model, samples, graphs=False)
+    with torch.no_grad():
+        return torch.cat(answer_logits(store, range(len(samples)), adapted=adapted))
 
 
 def gradients(model: PeftModel, loss: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from zoo.errors import UndecidedError
 from zoo.training.exact import Row, Rule, run_rows
 from zoo.training.prefill import prefill_rows
+from zoo.training.ragged import Ragged
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +45,7 @@ class Pass:
             keys, values, rule, layer; the same shape as the query.
         order: of the line's tokens as `rows` have them, and the way back, int64 `[tokens]` each; None where
             the rows stand in the line as they are.
+        ragged: the rows for a kernel that takes them at once, in layers that it serves; has no gradients.
     """
 
     rows: Sequence[Row]
@@ -51,6 +53,7 @@ class Pass:
     last: int = -1
     attend: Callable[..., "Tensor"] | None = None
     order: "tuple[Tensor, Tensor] | None" = None
+    ragged: Ragged | None = None
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("packed_pass", default=None)
@@ -120,13 +123,22 @@ def _attend(
         given.keep(layer, key[0], value[0])
         if layer == given.last:
             raise Stopped
-        out = prefill_rows(query[0], key[0], value[0], given.rows, rule, layer)
-    elif given.attend is not None:
-        out = given.attend(query[0], key[0], value[0], rule, layer)
-    elif given.order is not None:
-        there, back = given.order
-        q, k, v = (x[0].index_select(1, there) for x in (query, key, value))
-        out = run_rows(q, k, v, given.rows, rule, layer).index_select(1, back)
+    return _computed(given, query[0], key[0], value[0], rule, layer).transpose(0, 1)[None], None
+
+
+def _computed(
+    given: Pass, query: "Tensor", key: "Tensor", value: "Tensor", rule: Rule, layer: int
+) -> "Tensor":
+    """One layer, `[heads, tokens, head]`, in the way that serves it best."""
+    if given.attend is not None:
+        return given.attend(query, key, value, rule, layer)
+    if given.order is not None:
+        there, _ = given.order
+        query, key, value = (x.index_select(1, there) for x in (query, key, value))
+    if given.ragged is not None and given.ragged.serves(query, value, rule):
+        out = given.ragged.attend(query, key, value, rule, layer)
+    elif given.keep is not None:
+        out = prefill_rows(query, key, value, given.rows, rule, layer)
     else:
-        out = run_rows(query[0], key[0], value[0], given.rows, rule, layer)
-    return out.transpose(0, 1)[None], None
+        out = run_rows(query, key, value, given.rows, rule, layer)
+    return out if given.order is None else out.index_select(1, given.order[1])

@@ -8,6 +8,7 @@ from zoo.training.adapted import everywhere
 from zoo.training.attention import Pass, Stopped, packed
 from zoo.training.entry import Entry, Recorder
 from zoo.training.exact import Row, joined
+from zoo.training.ragged import Ragged, before
 from zoo.training.update import Span
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ def record(
     rows = _rows(runs, pieces)
     last = base.config.get_text_config(decoder=True).num_hidden_layers - 1
     made = Recorder([(row.begin, row.end) for row in rows], last + 1)
-    given = Pass(rows=rows, keep=made.add, last=last)
-    ids, positions = _line(runs, rows, next(base.parameters()).device)
+    device = next(base.parameters()).device
+    ragged = Ragged.of(rows, device) if serves_rows(device) else None
+    given = Pass(rows=rows, keep=made.add, last=last, ragged=ragged)
+    ids, positions = _line(runs, rows, device)
     with torch.no_grad(), everywhere(model, on=adapted), packed(base, given):
         try:
             base(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1)
@@ -94,21 +97,27 @@ def logits(
     return found
 
 
+def serves_rows(device: Any) -> bool:
+    """Whether there is a kernel that takes many rows at once; a CPU reads them where they lie."""
+    return bool(device.type == "cuda")
+
+
 def _pass(rows: Sequence[Row], device: Any) -> Pass:
     """Rows that continue the same prefix are taken as one."""
     import torch
 
     found, order = joined(rows)
+    ragged = Ragged.of(found, device) if serves_rows(device) and not torch.is_grad_enabled() else None
     if not order:
-        return Pass(rows=found)
+        return Pass(rows=found, ragged=ragged)
     there = torch.tensor(order, device=device)
-    return Pass(rows=found, order=(there, there.argsort()))
+    return Pass(rows=found, order=(there, there.argsort()), ragged=ragged)
 
 
 def _rows(runs: Sequence[Sequence[int]], pieces: "Sequence[Sequence[Layers]]") -> list[Row]:
     found, begin = [], 0
-    for ids, before in zip(runs, pieces, strict=True):
-        found.append(Row(begin=begin, end=begin + len(ids), pieces=before))
+    for ids, prefix in zip(runs, pieces, strict=True):
+        found.append(Row(begin=begin, end=begin + len(ids), pieces=prefix))
         begin += len(ids)
     return found
 
@@ -117,7 +126,7 @@ def _line(runs: Sequence[Sequence[int]], rows: Sequence[Row], device: Any) -> "t
     """Token ids and positions, int64 `[1, tokens]`."""
     import torch
 
-    starts = [sum(piece[0][0].shape[1] for piece in row.pieces) for row in rows]
+    starts = [before(row) for row in rows]
     ids = [token for run in runs for token in run]
     positions = [start + i for start, run in zip(starts, runs, strict=True) for i in range(len(run))]
     return torch.tensor([ids], device=device), torch.tensor([positions], device=device)
