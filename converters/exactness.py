@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from zoo.converters.canonical import uncancelled
-from zoo.converters.forms import Form, LowRank
+from zoo.converters.forms import Form, LowRank, Remembered
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,36 @@ class Rounded:
     other: bool = False
 
 
-def rounded(form: Form, plain: LowRank, rank: int, dtype: "torch.dtype") -> Rounded:
+@runtime_checkable
+class OnePass(Protocol):
+    """A form that reads a whole base weight for its factors and for its own forward: once for the two."""
+
+    @property
+    def vectors(self) -> "Tensor":
+        """Float `[in, any]`."""
+
+    def both(self, x: "Tensor") -> "tuple[LowRank, Tensor]":
+        """Its factors, and its update of x; see `Form`."""
+
+
+def expanded(form: Form) -> "tuple[LowRank, Tensor | None]":
+    """A form's plain factors, and what it adds to the probes where that costs next to nothing now.
+
+    Args:
+        form: the source's own form.
+
+    Returns:
+        The factors; and float64 `[PROBES, out]` for `rounded`, or None.
+    """
+    inner = form.form if isinstance(form, Remembered) else form
+    return (
+        inner.both(_probes(inner.vectors.shape[0])) if isinstance(inner, OnePass) else (form.low_rank(), None)
+    )
+
+
+def rounded(
+    form: Form, plain: LowRank, rank: int, dtype: "torch.dtype", wanted: "Tensor | None" = None
+) -> Rounded:
     """Brings a form into normal form with as little rounding as can be.
 
     Rounding is relative to the factors. Where parts of an update nearly cancel, such as a PiSSA's factors
@@ -45,18 +75,21 @@ def rounded(form: Form, plain: LowRank, rank: int, dtype: "torch.dtype") -> Roun
         plain: its plain factors.
         rank: of the result, at least theirs.
         dtype: of the result.
+        wanted: what the form adds to the probes, if it is known; see `expanded`.
     """
     a, b = normal(plain, rank, dtype)
-    found = Rounded(a=a, b=b, error=fold_error(form, a, b, plain=plain))
+    found = Rounded(a=a, b=b, error=fold_error(form, a, b, plain=plain, wanted=wanted))
     if not MAX_FOLD_ERROR < found.error < math.inf:
         return found
     left, right = uncancelled(plain.a, plain.b, plain.scale)
     a, b = normal(LowRank(a=left, b=right, scale=1.0), rank, dtype)
-    error = fold_error(form, a, b, plain=plain)
+    error = fold_error(form, a, b, plain=plain, wanted=wanted)
     return Rounded(a=a, b=b, error=error, other=True) if error < found.error else found
 
 
-def fold_error(form: Form, a: "Tensor", b: "Tensor", *, plain: LowRank | None = None) -> float:
+def fold_error(
+    form: Form, a: "Tensor", b: "Tensor", *, plain: LowRank | None = None, wanted: "Tensor | None" = None
+) -> float:
     """How far `b @ a` is from what the source adds: the larger of two independent measurements.
 
     Args:
@@ -64,22 +97,29 @@ def fold_error(form: Form, a: "Tensor", b: "Tensor", *, plain: LowRank | None = 
         a: `[rank, in]`, of at least the rank of the plain factors.
         b: `[out, rank]`.
         plain: the form's own plain factors, where they are at hand.
+        wanted: what the form adds to the probes, where that is; see `expanded`.
 
     Returns:
         Relative Frobenius error; 0 for two zero updates, infinity against a zero source.
     """
-    import torch
-
     plain = plain or form.low_rank()
     noise = _NOISE * abs(plain.scale) * float(plain.b.double().norm()) * float(plain.a.double().norm())
     exact = _ratio(*_off(plain, a, b), noise)
     if isinstance(form, LowRank):  # its forward is these factors: there is nothing else to compare with
         return exact
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(PROBES, a.shape[1], generator=generator, dtype=torch.float64)
-    wanted = form.update(x)
+    x = _probes(a.shape[1])
+    wanted = form.update(x) if wanted is None else wanted
     probed = (x @ a.double().T) @ b.double().T - wanted
     return max(exact, _ratio(float(probed.norm()), float(wanted.norm()), noise * float(x.norm())))
+
+
+@lru_cache(maxsize=4)
+def _probes(width: int) -> "Tensor":
+    """The inputs on which a fold is held against its source's own forward, float64 `[PROBES, width]`."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(PROBES, width, generator=generator, dtype=torch.float64)
 
 
 def normal(plain: LowRank, rank: int, dtype: "torch.dtype") -> tuple["Tensor", "Tensor"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoo.converters.canonical import one_thread
 from zoo.converters.checkpoint import LoraCheckpoint
 from zoo.converters.concat import WeightedSum
-from zoo.converters.exactness import power_of_two, rounded
+from zoo.converters.exactness import expanded, power_of_two, rounded
 from zoo.converters.forms import Form, LowRank, Remembered
 from zoo.converters.tensors import Place, largest, same_bits
 from zoo.converters.variants.approximation import Approximated
@@ -99,12 +99,12 @@ def survey(checkpoint: LoraCheckpoint) -> Survey:
 def _look(form: Form) -> Surveyed:
     import torch
 
-    low = form.low_rank()
+    low, wanted = expanded(form)
     dtype = torch.promote_types(low.a.dtype, low.b.dtype)
     plain = isinstance(form, LowRank)
     made, error = None, 0.0
     if not plain and dtype == torch.float64:  # so all of them will be float32: it is folded while it is here
-        found = rounded(form, low, low.a.shape[0], torch.float32)
+        found = rounded(form, low, low.a.shape[0], torch.float32, wanted)
         made, error = (found.a, found.b), found.error
     if isinstance(form, Remembered):
         form.forget()

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo.converters.canonical import one_thread
+from zoo.converters.lowest import lowest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,20 +74,18 @@ def gram(weight: "Tensor") -> "Tensor":
 def smallest(weight: "Tensor", count: int) -> "tuple[Tensor, Tensor]":
     """A matrix's part in its smallest singular values: float64 factors `[out, count]` and `[count, in]`.
 
-    From the eigenvectors of the smaller Gram matrix, and the matrix projected on them: what squaring costs
+    From eigenvectors of the smaller Gram matrix, and the matrix projected on them: what squaring costs
     in precision is in the vectors alone, and there as little as the gap to the next singular value allows.
 
     Args:
         weight: of any float dtype, `[out, in]`.
         count: of singular values, at most as many as there are.
     """
-    import torch
-
     if weight.shape[0] > weight.shape[1]:
         left, right = smallest(weight.T, count)
         return right.T, left.T
     with one_thread():
-        vectors = torch.linalg.eigh(gram(weight)).eigenvectors[:, :count].clone()
+        vectors = lowest(gram(weight), count)
     return vectors, times(weight.T, vectors, exact=True).T
 
 

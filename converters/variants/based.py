@@ -35,6 +35,24 @@ class Reflections:
 
     def low_rank(self) -> LowRank:
         """−W₀ U T Uᵀ, by other factors of U T Uᵀ: PEFT starts from equal pairs of u, which cancel."""
+        a, b = self._factors()
+        return LowRank(a=a, b=-times(self.weight(), b), scale=1.0)
+
+    def update(self, x: "Tensor") -> "Tensor":
+        """The input reflected once for each vector, through the base weight, less the input unreflected."""
+        return times(self.weight(), self._moved(x).T).T
+
+    def both(self, x: "Tensor") -> "tuple[LowRank, Tensor]":
+        """`low_rank` and `update`, which share nothing but a pass over the base weight."""
+        import torch
+
+        a, b = self._factors()
+        made = times(self.weight(), torch.cat([b, self._moved(x).T], dim=1))
+        rank = b.shape[1]
+        return LowRank(a=a, b=-made[:, :rank], scale=1.0), made[:, rank:].T
+
+    def _factors(self) -> "tuple[Tensor, Tensor]":
+        """Of U T Uᵀ: float64 `[k, in]` and `[in, k]`."""
         import torch
 
         u = self._units()
@@ -45,16 +63,14 @@ class Reflections:
             t[:i, i] = -2 * (t[:i, :i] @ gram[:i, i])
             t[i, i] = 2
         a, b = uncancelled(u.T, u @ t, 1.0)
-        return LowRank(a=a.contiguous(), b=-times(self.weight(), b), scale=1.0)
+        return a.contiguous(), b
 
-    def update(self, x: "Tensor") -> "Tensor":
-        """The input reflected once for each vector, through the base weight, less the input unreflected."""
-        u = self._units()
-        reflected = x
-        for i in range(u.shape[1]):  # x (H₁ H₂ …)ᵀ = x … H₂ H₁ read from the right: the last one first
-            column = u[:, u.shape[1] - 1 - i]
-            reflected = reflected - 2 * (reflected @ column)[:, None] * column
-        return times(self.weight(), (reflected - x).T).T
+    def _moved(self, x: "Tensor") -> "Tensor":
+        """How far the reflections take inputs, float64 `[rows, in]`."""
+        u, reflected = self._units(), x.clone()
+        for column in reversed(u.T.contiguous()):  # x (H₁ H₂ …)ᵀ = x … H₂ H₁: the last one first
+            reflected.addr_(reflected @ column, column, alpha=-2)
+        return reflected - x
 
     def _units(self) -> "Tensor":
         """The vectors normalised, or made orthonormal one after another, as the library does."""
