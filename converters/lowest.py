@@ -55,7 +55,7 @@ def _searched(matrix: "Tensor", count: int) -> "Tensor | None":
     numbers = torch.Generator().manual_seed(0)
     start = torch.randn(size, count + MORE, dtype=torch.float64, generator=numbers)
     rough = _krylov(matrix, start, count, blocks=FIRST)
-    if rough is None or float(rough.residuals[:count].max()) <= EXACT:
+    if rough is None or _settled(rough, count):
         return None if rough is None else rough.vectors[:, :count]
     eigenvalues = 1 / rough.values
     least = eigenvalues[0] * (1 - 2 * rough.residuals[0])
@@ -63,8 +63,7 @@ def _searched(matrix: "Tensor", count: int) -> "Tensor | None":
     moved = matrix.clone()
     moved.diagonal().sub_(shift)
     found = _krylov(moved, rough.vectors, count, blocks=MOST)
-    settled = found is not None and float(found.residuals[:count].max()) <= EXACT
-    return found.vectors[:, :count] if found is not None and settled else None
+    return found.vectors[:, :count] if found is not None and _settled(found, count) else None
 
 
 def _krylov(matrix: "Tensor", start: "Tensor", count: int, *, blocks: int) -> _Ritz | None:
@@ -84,18 +83,20 @@ def _krylov(matrix: "Tensor", start: "Tensor", count: int, *, blocks: int) -> _R
     wide = start.shape[1]
     space = start.new_empty(len(start), 0)
     images = start.new_empty(len(start), 0)
-    block = torch.linalg.qr(start).Q
+    image = start
     for number in range(1, blocks + 1):
-        image = torch.cholesky_solve(block, factor)
-        space, images = torch.cat([space, block], dim=1), torch.cat([images, image], dim=1)
-        if number % LOOK == 0:
-            found = _ritz(space, images, wide)
-            if float(found.residuals[:count].max()) <= EXACT:
-                break
         for _ in range(2):
             image = image - space @ (space.T @ image)
         block = torch.linalg.qr(image).Q
-    return found
+        image = torch.cholesky_solve(block, factor)
+        space, images = torch.cat([space, block], dim=1), torch.cat([images, image], dim=1)
+        if number % LOOK == 0 and _settled(_ritz(space, images, wide), count):
+            break
+    return _ritz(space, images, wide)
+
+
+def _settled(found: _Ritz, count: int) -> bool:
+    return float(found.residuals[:count].max()) <= EXACT
 
 
 def _ritz(space: "Tensor", images: "Tensor", count: int) -> _Ritz:
