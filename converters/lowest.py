@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHOLE = 1024  # columns up to which everything is decomposed
-MORE = 16  # vectors of a block beyond those that are wanted
-FIRST, MOST = 10, 60  # blocks of the space before the shift, and after it at most
+MORE = 8  # vectors of a block beyond those that are wanted
+FIRST, MOST = 8, 60  # blocks of the space before the shift, and after it at most
 LOOK = 2  # blocks between two looks
 EXACT = 1e-11  # residual of an inverse's eigenvector, as a share of its eigenvalue
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.converters.test_forms import FORMS, IN, OUT, plain
-from zoo.converters.exactness import MAX_FOLD_ERROR, fold_error, rounded
+from zoo.converters.exactness import MAX_FOLD_ERROR, expanded, fold_error, rounded
 from zoo.converters.fold import target_names
-from zoo.converters.forms import Difference, Form, LowRank
+from zoo.converters.forms import Difference, Form, LowRank, remembered
+from zoo.converters.variants.based import Reflections
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -60,6 +61,36 @@ def test_an_update_far_smaller_than_its_parts_is_folded_exactly(scale: float, si
     assert found.error <= MAX_FOLD_ERROR
     assert float((made - wanted).norm()) <= 1e-6 * float(wanted.norm()) + 1e-14
     assert found.other is (size > 0 and scale == 1.5)  # a power of two rounds nothing: the source's own stay
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_one_pass_over_the_base_gives_what_two_do(dtype: torch.dtype, orthogonal: bool) -> None:
+    weight, read = torch.randn(OUT, IN).to(dtype), []
+
+    def load() -> torch.Tensor:
+        read.append(1)
+        return weight
+
+    form = Reflections(vectors=torch.randn(IN, 4), orthogonal=orthogonal, weight=load)
+    apart = fold_error(form, form.low_rank().a, form.low_rank().b)
+    read.clear()
+    low, wanted = expanded(remembered(lambda: form)())
+    assert len(read) == 1
+    assert wanted is not None
+    found = rounded(form, low, 4, torch.float32, wanted)
+    assert len(read) == 1  # neither the factors nor the check asked for the base again
+    assert found.error <= MAX_FOLD_ERROR
+    assert found.error == pytest.approx(apart, abs=1e-6)
+    wrong = replace(low, b=low.b.roll(1, dims=0))
+    assert rounded(form, wrong, 4, torch.float32, wanted).error > 1000 * MAX_FOLD_ERROR
+    faulty = torch.cat([wanted[:1] * 1.01, wanted[1:]])  # the two still say the same thing apart
+    assert rounded(form, low, 4, torch.float32, faulty).error > MAX_FOLD_ERROR
+
+
+def test_forms_that_read_no_base_are_asked_for_their_own_forward() -> None:
+    form = plain()
+    assert expanded(form) == (form, None)
 
 
 def test_what_other_factors_do_not_mend_stays_an_error() -> None:
