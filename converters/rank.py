@@ -56,12 +56,25 @@ def grow(weights: Mapping[str, "Tensor"], rank: int, *, seed: int = 0) -> dict[s
     grown: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if A in name:
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
-            rows = torch.rand(rank - tensor.shape[0], tensor.shape[1], generator=generator)
-            # kaiming_uniform with a = sqrt(5): uniform within 1 / sqrt(in)
-            rows = (2 * rows - 1) / tensor.shape[1] ** 0.5
+            rows = fresh_rows(name, rank - tensor.shape[0], tensor.shape[1], seed=seed)
             grown[name] = torch.cat([tensor, rows.to(tensor)], dim=0)
         else:
             columns = tensor.new_zeros(tensor.shape[0], rank - tensor.shape[1])
             grown[name] = torch.cat([tensor, columns], dim=1)
     return grown
+
+
+def fresh_rows(name: str, count: int, wide: int, *, seed: int) -> "Tensor":
+    """New rows of an A, float32 `[count, wide]`: kaiming_uniform with a = sqrt(5), within 1 / sqrt(wide).
+
+    Args:
+        name: of the tensor; with the seed it decides the numbers.
+        count: of rows.
+        wide: of the input.
+        seed: of all tensors.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+    rows: Tensor = (2 * torch.rand(count, wide, generator=generator) - 1) / wide**0.5
+    return rows

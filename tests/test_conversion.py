@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.conftest import INVOCATION_TEXT
 from tests.converters import oracle
@@ -273,6 +275,32 @@ def test_recovery_through_a_contract_is_judged_field_by_field(
     assert "field match" in "\n".join(done.lines())
     with pytest.raises(SpecError, match=r"io\.yaml"):
         convert(make_adapter("again"), tmp_path / "without", settings=settings, **how)
+
+
+def test_a_calibrated_conversion_says_what_it_added_and_what_came_of_it(
+    make_adapter: Make, tiny_base: BaseModel, tmp_path: Path, data: Path
+) -> None:
+    source = make_adapter(target_modules=["q_proj", "v_proj"], strength=0.5)
+    settings = replace(DistilSettings.of(steps=2), calibrate=True, control=False)
+    done = convert(
+        source,
+        tmp_path / "out",
+        base=tiny_base,
+        invocation_text=INVOCATION_TEXT,
+        recover=data,
+        settings=settings,
+    )
+    lock = read_json(done.folder / "zoo.lock.json", Lock)
+    assert lock.training is not None
+    assert lock.conversion is not None
+    assert [change.kind for change in lock.conversion.changes] == ["widen"]
+    assert lock.training.settings["calibration"]["samples"] > 0
+    config = json.loads((done.folder / "adapter_config.json").read_text())
+    assert set(config["target_modules"]) == {"q_proj", "v_proj", "o_proj", "down_proj"}
+    weights = load_file(done.folder / "adapter_model.safetensors")
+    written = [tensor for name, tensor in weights.items() if "down_proj" in name and "lora_B" in name]
+    assert written
+    assert all(bool(tensor.any()) for tensor in written) is lock.training.settings["calibration"]["kept"]
 
 
 def test_missing_data_is_said_before_any_work(

@@ -28,6 +28,7 @@ from zoo.converters.readers.extract import extract
 from zoo.converters.readers.legacy import Boundary
 from zoo.converters.release_folder import write_release
 from zoo.converters.source import Source
+from zoo.converters.widen import widened
 from zoo.errors import UsageError
 from zoo.evaluation.lines import behaviour_lines
 from zoo.models import BaseModel, Dtype, resolve
@@ -227,6 +228,8 @@ def apply(
         plan = replace(plan, base=resolve(plan.base.id, revision=plan.base.revision))
     folded = fold(plan.checkpoint, plan.base.linears, keep=False, seen=plan.seen, progress=progress)
     folded = change(folded, changes or Changes(), progress=progress)
+    if recover and settings and settings.calibrate:
+        folded = widened(folded, plan.base.linears)
     if not recover:
         return _release(target, plan, folded, contract)
     with claimed_work(target.absolute()) as work:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from zoo.converters.rank import grow
 from zoo.errors import UsageError
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Invocation, Prompter
+from zoo.training import calibration
 from zoo.training.dataset import Encoded, encode, read_dataset
 from zoo.training.distil import Recovery, recover
 from zoo.training.distil_settings import DistilSettings
@@ -253,3 +255,84 @@ def test_grown_weights_start_where_the_relabelled_ones_do_and_have_more_to_learn
         if "lora_B" in name:
             assert tensor.shape[1] == 24
             assert bool((tensor[:, 16:] != 0).any())  # the new columns took part
+
+
+CALIBRATED = replace(
+    SETTINGS,
+    recipe=replace(SETTINGS.recipe, steps=1, learning_rate=1e-9, warmup=0, check_every=1),
+    calibrate=True,
+    control=False,
+)
+
+
+@pytest.fixture
+def with_outputs(invocation: Invocation, make_adapter: Callable[..., Path]) -> Path:
+    """A LoRA on what attention and MLP read, which could also act on what they write."""
+    torch.manual_seed(0)
+    made = make_adapter(
+        "outputs",
+        alora_invocation_tokens=list(invocation.ids),
+        r=16,
+        lora_alpha=16,
+        target_modules=["q_proj", "k_proj", "v_proj", "up_proj", "o_proj", "down_proj"],
+        strength=0.5,
+    )
+    path = made / "adapter_model.safetensors"
+    weights = load_file(path)
+    for name, tensor in weights.items():
+        if "lora_B" in name and ("o_proj" in name or "down_proj" in name):
+            tensor.zero_()
+    save_file(weights, path, metadata={"format": "pt"})
+    return made
+
+
+def test_a_calibrated_recovery_is_closer_before_its_first_step(
+    tiny_base: BaseModel, prompter: Prompter, invocation: Invocation, with_outputs: Path, write: Write
+) -> None:
+    data = write(task(24))
+    given: dict[str, Any] = {
+        "base": tiny_base, "relabelled": with_outputs, "invocation": invocation, "data": data,
+    }  # fmt: skip
+    done = recover(**given, settings=CALIBRATED)
+    said = done.training.settings["calibration"]
+    assert said["kept"]
+    assert said["divergence"][1] < 0.5 * said["divergence"][0]
+    assert said["stream_off"][1] < said["stream_off"][0]
+    assert done.looks[0][1]["divergence"] == pytest.approx(said["divergence"][1])
+    without = recover(**given, settings=replace(CALIBRATED, calibrate=False))
+    assert "calibration" not in without.training.settings
+    samples = encode(read_dataset(data).samples, prompter, invocation, name="d", max_tokens=500)
+    teacher = answers(tiny_base, with_outputs, samples, None, whole=True)
+    found, plain = (
+        divergence(teacher, answers(tiny_base, with_outputs, samples, one.weights, whole=False))
+        for one in (done, without)
+    )
+    assert found < 0.5 * plain
+    unmoved = [name for name in done.weights if "o_proj" not in name and "down_proj" not in name]
+    assert all(torch.allclose(done.weights[name], without.weights[name], atol=1e-6) for name in unmoved)
+
+
+def test_a_calibration_that_comes_no_closer_is_taken_back(
+    tiny_base: BaseModel,
+    invocation: Invocation,
+    with_outputs: Path,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = calibration._reduced
+
+    def wrong(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        a, b = plain(*given)
+        return a, -30 * b
+
+    monkeypatch.setattr(calibration, "_reduced", wrong)
+    done = recover(
+        base=tiny_base,
+        relabelled=with_outputs,
+        invocation=invocation,
+        data=write(task(24)),
+        settings=CALIBRATED,
+    )
+    assert not done.training.settings["calibration"]["kept"]
+    before = load_file(with_outputs / "adapter_model.safetensors")
+    assert all(torch.allclose(done.weights[name], before[name].float(), atol=1e-6) for name in before)

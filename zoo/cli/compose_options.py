@@ -53,9 +53,10 @@ def places(paths: Sequence[Path], *, concat: bool, dry_run: bool) -> Places:
     """Tells sources and target apart: the last path is the target, unless a dry run adds up and it is full.
 
     Raises:
-        UsageError: several sources without `--concat`, or no target.
+        UsageError: several sources without `--concat`, or no target, or one that is not empty.
     """
     from zoo.errors import UsageError
+    from zoo.staging import check_target
 
     last = paths[-1]
     full = last.is_dir() and any(last.iterdir())
@@ -66,4 +67,6 @@ def places(paths: Sequence[Path], *, concat: bool, dry_run: bool) -> Places:
     if (len(sources) > 1) is not concat:
         which = "several adapters are added up with --concat" if not concat else "--concat needs two adapters"
         raise UsageError(which, hint="zoo convert A B OUT --concat")
+    if out is not None:
+        check_target(out)
     return Places(source=sources[0], also=tuple(sources[1:]), out=out)

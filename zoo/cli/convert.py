@@ -41,6 +41,7 @@ def convert(
     label_weight: o.LabelWeight = 0.0,
     teacher_top_k: o.TeacherTopK = 0,
     margin: o.Margin = 0.05,
+    calibrate: o.Calibrate = False,
     control: o.Control = True,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -53,12 +54,9 @@ def convert(
     from zoo.converters.changes import Changes
     from zoo.converters.readers.legacy import Boundary
     from zoo.specs.release import Position
-    from zoo.staging import check_target
     from zoo.training.distil_settings import DistilSettings
 
     places = c.places(paths, concat=concat, dry_run=dry_run)
-    if places.out is not None:
-        check_target(places.out)
     safe = {"safe": project_safe, "aligned": aligned, "unaligned": unaligned, "select": safe_modules}
     changes = Changes.parse(truncate=truncate, grow=grow, **safe)
     plan = plan_conversion(
@@ -71,7 +69,7 @@ def convert(
     settings = DistilSettings.of(
         steps=recover_steps, eval_data=eval_data, learning_rate=recover_lr, batch=recover_batch,
         optimizer=recover_optimizer, patience=recover_patience, label_weight=label_weight,
-        teacher_top_k=teacher_top_k, margin=margin, control=control,
+        teacher_top_k=teacher_top_k, margin=margin, calibrate=calibrate, control=control,
     )  # fmt: skip
     carry_out(
         plan, None if dry_run else places.out, changes, as_json=as_json, quiet=quiet, io=io, recover=recover,

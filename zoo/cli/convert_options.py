@@ -61,6 +61,10 @@ TeacherTopK = Annotated[
 Margin = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Loss of the metric up to which it is equivalent.")
 ]
+Calibrate = Annotated[
+    bool,
+    typer.Option(help="Before the steps: fit output projections, layer by layer, to what the LoRA writes."),
+]
 Control = Annotated[
     bool, typer.Option(help="When degraded: train a LoRA on whole prompts too, to see whether that is why.")
 ]

@@ -61,7 +61,7 @@ class ChangeRecord(_Closed):
         measured: the same as numbers, with the models that were read.
     """
 
-    kind: Literal["project-safe", "truncate", "grow"]
+    kind: Literal["project-safe", "truncate", "grow", "widen"]
     lines: list[str]
     measured: dict[str, Any]
 

@@ -25,6 +25,7 @@ from zoo.prompts import Invocation, Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.training import checkpoint
+from zoo.training.calibration import Streams, calibrate, streams
 from zoo.training.contract import Contract
 from zoo.training.course import Look, Optimised
 from zoo.training.distil_settings import DistilSettings
@@ -182,11 +183,13 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
     measured = Measured(model, samples=parts.held_out, metric=metric)
     folder = run.folder(TEACHER)
     measured.teach(progress, kept=folder and folder / "held_out.json", original=teacher)
+    wanted = streams(teacher, parts.train, progress) if run.settings.calibrate else None
     del teacher  # where it is a model of its own, its memory is the student's from here on
     train, validation = PrefixStore(model, parts.train), PrefixStore(model, parts.validation)
     train.fill(progress)
     measured.before(progress)
 
+    more = _calibrated(run, train, validation, teachers[1], wanted) if wanted else {}
     optimised = _distil(run, train, validation, teachers, run.settings.recipe, name=RUN)
     measured.after(progress)
     made = weights(model)
@@ -202,7 +205,7 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
             run.settings,
             optimised,
             dtype=dtype,
-            more={"teacher": teachers[0].note(), "ended": ending.said},
+            more={"teacher": teachers[0].note(), "ended": ending.said, **more},
         ),
         behaviour=measured.record(parts.eval_sha256, comparison),
         losses=optimised.losses,
@@ -222,6 +225,33 @@ def _teachers(run: _Run, model: "PeftModel") -> tuple[Teacher, Teacher]:
     for teacher, label in zip(found, ("teacher", "teacher, validation"), strict=True):
         teacher.compute(run.progress, label=label)
     return found[0], found[1]
+
+
+def _calibrated(
+    run: _Run, train: PrefixStore, validation: PrefixStore, judged: Teacher, wanted: Streams
+) -> dict[str, Any]:
+    """Calibrates, and takes it back where it comes no closer on unseen prompts; what the record says."""
+    import torch
+
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters() if p.requires_grad}
+    start = _look(validation, judged)
+    off = calibrate(run.model, train, wanted, run.progress)
+    found = _look(validation, judged)
+    kept = found.rank >= start.rank
+    if not kept:
+        with torch.no_grad():
+            for name, parameter in run.model.named_parameters():
+                if name in before:
+                    parameter.copy_(before[name])
+    divergence = [start.values["divergence"], found.values["divergence"]]
+    note = f"divergence {divergence[0]:.4f} to {divergence[1]:.4f}" + ("" if kept else ": taken back")
+    run.progress("calibrate", done=1, total=1, note=note)
+    return {
+        "calibration": {
+            "samples": sum(map(len, wanted.batches)), "stream_off": list(off), "divergence": divergence,
+            "kept": kept,
+        }
+    }  # fmt: skip
 
 
 def _distil(
@@ -255,7 +285,7 @@ def _distil(
         loss=loss,
         prefetch=train.prefetch,
         score=lambda: _look(validation, judged),
-        identity={**run.identity, "label_weight": share},
+        identity={**run.identity, "label_weight": share, "calibrate": run.settings.calibrate},
     )
     label = "distil" if name == RUN else name
     return optimise(task, recipe, work=run.folder(name), label=label, progress=run.progress)

@@ -39,6 +39,8 @@ class DistilSettings:
         teacher_top_k: tokens whose probability is kept of each of the teacher's predictions, the others
             together as one; 0 keeps the whole vocabulary.
         margin: how much of the metric may be lost, at most, to be called equivalent.
+        calibrate: whether the output projections are fitted in closed form before the first step; see
+            `zoo.training.calibration`.
         control: whether a degraded result is held against a fresh LoRA on the whole prompt.
     """
 
@@ -51,6 +53,7 @@ class DistilSettings:
     data: DataSettings = field(default_factory=lambda: DataSettings(held_out=0.3, validation=0.15))
     teacher_top_k: int = 0
     margin: float = MARGIN
+    calibrate: bool = False
     control: bool = True
 
     @classmethod

@@ -97,6 +97,21 @@ def logits(
     return found
 
 
+def laid_out(
+    model: "PeftModel", runs: Sequence[Sequence[int]], pieces: "Sequence[Sequence[Layers]]"
+) -> "tuple[Pass, Tensor, Tensor]":
+    """A pass for who runs the layers one by one: the pass, and token ids and positions `[1, tokens]`.
+
+    Args:
+        model: base and adapter.
+        runs: token ids, none empty.
+        pieces: per run, what it continues.
+    """
+    rows = _rows(runs, pieces)
+    device = next(model.get_base_model().parameters()).device
+    return (_pass(rows, device), *_line(runs, rows, device))
+
+
 def serves_rows(device: Any) -> bool:
     """Whether there is a kernel that takes many rows at once; a CPU reads them where they lie."""
     return bool(device.type == "cuda")

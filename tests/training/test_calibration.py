@@ -1,0 +1,138 @@
+"""Calibration in closed form: streams that follow the teacher's, on tiny bases of several families."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from tests.training.engine import shared_samples
+from tests.validators.conformance.bench import build_base, invocation_ids
+from zoo.errors import UndecidedError
+from zoo.models import load_model
+from zoo.training import calibration
+from zoo.training.calibration import calibrate, streams
+from zoo.training.dataset import Encoded
+from zoo.training.prefix import PrefixStore, answer_logits
+from zoo.training.residual import blocks_of, share, watched
+
+FAMILIES = ("llama", "qwen2", "gpt2", "granite")
+OUTPUTS = {"gpt2": ["c_attn", "c_proj"]}
+
+
+def build(folder: Path, family: str, targets: list[str] | None = None) -> tuple[PeftModel, list[Encoded]]:
+    """An adapter that acts on attention's inputs, and could on the output projections."""
+    base = build_base(folder / family, family)
+    wanted = targets or OUTPUTS.get(family, ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"])
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=8, init_lora_weights=False, target_modules=wanted,
+        alora_invocation_tokens=invocation_ids(base), fan_in_fan_out=family == "gpt2",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = get_peft_model(load_model(base), config).eval()
+    assert isinstance(model, PeftModel)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name and name.split(".lora_B.")[0].rpartition(".")[2] in (
+                "o_proj",
+                "c_proj",
+                "down_proj",
+            ):
+                parameter.zero_()
+    return model, shared_samples(invocation_ids(base))
+
+
+def apart(model: PeftModel, samples: list[Encoded], wanted: torch.Tensor) -> float:
+    with torch.no_grad():
+        found = torch.cat(answer_logits(PrefixStore(model, samples), range(len(samples))))
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_calibrated_student_answers_more_like_its_teacher(family: str, tmp_path: Path) -> None:
+    model, samples = build(tmp_path, family)
+    with torch.no_grad():
+        teacher = PrefixStore(model, samples, adapted=True)
+        wanted = torch.cat(answer_logits(teacher, range(len(samples))))
+    relabelled = apart(model, samples, wanted)
+    goals = streams(model, samples)
+    before, after = calibrate(model, PrefixStore(model, samples), goals)
+    assert after < 0.5 * before
+    assert apart(model, samples, wanted) < 0.8 * relabelled
+
+
+def test_with_as_many_directions_as_inputs_the_streams_are_the_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "RIDGE", 1e-12)
+    model, samples = build(tmp_path, "llama")
+    one = [samples[2]]  # fewer tokens than inputs: all of them can be had
+    with torch.no_grad():
+        wanted = torch.cat(answer_logits(PrefixStore(model, one, adapted=True), [0]))
+    goals = streams(model, one)
+    _, after = calibrate(model, PrefixStore(model, one), goals)
+    assert after < 1e-6
+    assert apart(model, one, wanted) < 1e-3
+
+
+def test_the_share_of_what_is_written_is_found(tmp_path: Path) -> None:
+    model, samples = build(tmp_path, "granite")
+    with torch.no_grad(), watched(blocks_of(model)) as seen:
+        answer_logits(PrefixStore(model, samples), [0, 1])
+    config: Any = model.get_base_model().config
+    multiplier = config.residual_multiplier
+    assert multiplier != 1
+    assert [share(one, "float32") for one in seen] == pytest.approx([multiplier] * len(seen), rel=1e-4)
+
+
+def test_layers_that_add_something_else_are_told(tmp_path: Path) -> None:
+    model, samples = build(tmp_path, "gemma3")
+    with pytest.raises(UndecidedError, match="adds something else"):
+        streams(model, samples)
+
+
+def test_an_adapter_without_output_projections_cannot_be_calibrated(tmp_path: Path) -> None:
+    model, samples = build(tmp_path, "llama", ["q_proj", "o_proj"])
+    with pytest.raises(UndecidedError, match="output projections"):
+        streams(model, samples)
+
+
+def test_what_an_output_projection_did_before_stays_part_of_it(tmp_path: Path) -> None:
+    model, samples = build(tmp_path, "llama")
+    layer = blocks_of(model)[0].writers[0]
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        b.copy_(torch.randn_like(b))
+        b[:, 4:] = 0
+        old = b.double() @ a.double() * layer.scaling["default"]
+        more_a, more_b = torch.randn(4, a.shape[1]).double(), torch.randn(b.shape[0], 4).double()
+        calibration._add(layer, more_a, more_b)
+        found = b.double() @ a.double() * layer.scaling["default"]
+    assert torch.allclose(found, old + more_b @ more_a, atol=1e-4)
+    assert not torch.allclose(found, old, atol=0.1)
+    assert samples
+
+
+def test_a_stored_prefix_comes_to_the_device_a_layer_at_a_time() -> None:
+    layers = [(torch.full((1, 2, 3), float(n)), torch.full((1, 2, 3), -float(n))) for n in range(3)]
+    near = calibration.Near(layers, torch.device("meta"))
+    first = near[0]
+    assert first[0].device.type == first[1].device.type == "meta"
+    assert near[0] is first  # copied once for all who ask
+    assert near[2] is not first
+    assert near[0] is not first  # and let go for the next
+    assert len(near) == 3
+    at_home = calibration.Near(layers, torch.device("cpu"))
+    assert at_home[1][0] is layers[1][0]
+
+
+def test_samples_are_taken_evenly_where_there_is_no_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [Encoded(line=n, prefix=(1,), lead=(2, 3), answer=(4,)) for n in range(10)]
+    assert calibration._chosen(samples, hidden=8, layers=2) == list(range(10))
+    monkeypatch.setattr(calibration, "SAMPLES", 5)
+    assert calibration._chosen(samples, hidden=8, layers=2) == [0, 2, 4, 6, 8]
+    monkeypatch.setattr(calibration, "ROOM", 2 * 3 * 8 * 2 * 2 * 4)
+    assert calibration._chosen(samples, hidden=8, layers=2) == [0, 5]
+    monkeypatch.setattr(calibration, "ROOM", 1)
+    assert calibration._chosen(samples, hidden=8, layers=2) == [0]
