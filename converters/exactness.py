@@ -39,8 +39,8 @@ class OnePass(Protocol):
     """A form that reads a whole base weight for its factors and for its own forward: once for the two."""
 
     @property
-    def vectors(self) -> "Tensor":
-        """Float `[in, any]`."""
+    def inputs(self) -> int:
+        """Features of the module's input."""
 
     def both(self, x: "Tensor") -> "tuple[LowRank, Tensor]":
         """Its factors, and its update of x; see `Form`."""
@@ -56,9 +56,9 @@ def expanded(form: Form) -> "tuple[LowRank, Tensor | None]":
         The factors; and float64 `[PROBES, out]` for `rounded`, or None.
     """
     inner = form.form if isinstance(form, Remembered) else form
-    return (
-        inner.both(_probes(inner.vectors.shape[0])) if isinstance(inner, OnePass) else (form.low_rank(), None)
-    )
+    if isinstance(inner, OnePass):
+        return inner.both(_probes(inner.inputs))
+    return form.low_rank(), None
 
 
 def rounded(

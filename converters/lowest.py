@@ -55,8 +55,10 @@ def _searched(matrix: "Tensor", count: int) -> "Tensor | None":
     numbers = torch.Generator().manual_seed(0)
     start = torch.randn(size, count + MORE, dtype=torch.float64, generator=numbers)
     rough = _krylov(matrix, start, count, blocks=FIRST)
-    if rough is None or _settled(rough, count):
-        return None if rough is None else rough.vectors[:, :count]
+    if rough is None:
+        return None
+    if _settled(rough, count):
+        return rough.vectors[:, :count]
     eigenvalues = 1 / rough.values
     least = eigenvalues[0] * (1 - 2 * rough.residuals[0])
     shift = least - 0.05 * (eigenvalues[count - 1] - least).abs()
@@ -90,9 +92,11 @@ def _krylov(matrix: "Tensor", start: "Tensor", count: int, *, blocks: int) -> _R
         block = torch.linalg.qr(image).Q
         image = torch.cholesky_solve(block, factor)
         space, images = torch.cat([space, block], dim=1), torch.cat([images, image], dim=1)
-        if number % LOOK == 0 and _settled(_ritz(space, images, wide), count):
-            break
-    return _ritz(space, images, wide)
+        if number % LOOK == 0 or number == blocks:
+            found = _ritz(space, images, wide)
+            if number == blocks or _settled(found, count):
+                return found
+    return None
 
 
 def _settled(found: _Ritz, count: int) -> bool:

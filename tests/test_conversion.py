@@ -16,7 +16,7 @@ from tests.converters import oracle
 from zoo.adapter import AdapterRepo
 from zoo.cards.card import render_card
 from zoo.cli import run
-from zoo.conversion import convert, plan_conversion
+from zoo.conversion import Conversion, convert, plan_conversion
 from zoo.errors import NotFoundError, RefusedError, SpecError, UsageError
 from zoo.models import BaseModel
 from zoo.prompts import Prompter
@@ -195,6 +195,10 @@ def test_an_alora_has_no_teacher_to_recover(make_adapter: Make, tiny_base: BaseM
     assert not (tmp_path / "out").exists()
 
 
+def recovered(source: Path, out: Path, base: BaseModel, data: Path, settings: DistilSettings) -> Conversion:
+    return convert(source, out, base=base, invocation_text=INVOCATION_TEXT, recover=data, settings=settings)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     lines = [
@@ -214,14 +218,7 @@ def test_recovery_starts_from_the_fold_and_is_measured(
 ) -> None:
     source = make_adapter(**MIXED)
     plain = convert(source, tmp_path / "plain", base=tiny_base, invocation_text=INVOCATION_TEXT)
-    done = convert(
-        source,
-        tmp_path / "out",
-        base=tiny_base,
-        invocation_text=INVOCATION_TEXT,
-        recover=data,
-        settings=DistilSettings.of(steps=2),
-    )
+    done = recovered(source, tmp_path / "out", tiny_base, data, DistilSettings.of(steps=2))
     lock = read_json(done.folder / "zoo.lock.json", Lock)
     assert lock.training is not None
     assert not (tmp_path / ".out.training").exists()
@@ -282,14 +279,7 @@ def test_a_calibrated_conversion_says_what_it_added_and_what_came_of_it(
 ) -> None:
     source = make_adapter(target_modules=["q_proj", "v_proj"], strength=0.5)
     settings = replace(DistilSettings.of(steps=2), calibrate=True, control=False)
-    done = convert(
-        source,
-        tmp_path / "out",
-        base=tiny_base,
-        invocation_text=INVOCATION_TEXT,
-        recover=data,
-        settings=settings,
-    )
+    done = recovered(source, tmp_path / "out", tiny_base, data, settings)
     lock = read_json(done.folder / "zoo.lock.json", Lock)
     assert lock.training is not None
     assert lock.conversion is not None
@@ -301,6 +291,21 @@ def test_a_calibrated_conversion_says_what_it_added_and_what_came_of_it(
     written = [tensor for name, tensor in weights.items() if "down_proj" in name and "lora_B" in name]
     assert written
     assert all(bool(tensor.any()) for tensor in written) is lock.training.settings["calibration"]["kept"]
+
+
+def test_a_calibration_that_nothing_would_read_is_refused(
+    make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    settings = DistilSettings.of(calibrate=True)
+    with pytest.raises(UsageError, match="nothing would be calibrated"):
+        convert(
+            make_adapter(),
+            tmp_path / "out",
+            base=tiny_base,
+            invocation_text=INVOCATION_TEXT,
+            settings=settings,
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_is_said_before_any_work(

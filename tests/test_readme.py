@@ -35,6 +35,19 @@ def test_a_changed_figure_would_be_seen() -> None:
         updated(README.replace(BEGIN, ""))
 
 
+def unmeasured(shown: str) -> list[str]:
+    """Ids of the rows in which a cell is empty."""
+    rows = [row.strip("| ").replace("\\|", "").split("|") for row in shown.splitlines()[2:]]
+    return [cells[0].strip() for cells in rows if not all(cell.strip() for cell in cells)]
+
+
+def test_every_figure_shows_what_was_measured() -> None:
+    assert not unmeasured(table(figures()))
+    record = figures()[0]
+    only_detail = {**record, "value": {"A": {str(n): [n] for n in range(9)}}}
+    assert unmeasured(table([record, only_detail])) == [record["id"]]
+
+
 def test_the_readme_shows_commands() -> None:
     assert {"convert", "validate", "publish", "train", "card"} <= {line.split()[1] for line in commands()}
 

@@ -271,7 +271,7 @@ def check_recovery(
             hint="leave --recover out",
         )
     check_asked(recover, evaluation=settings.data.eval_data if settings else None, requests=requests,
-                values=contract is not None)  # fmt: skip
+                values=contract is not None, calibrate=bool(settings and settings.calibrate))  # fmt: skip
     if str(recover) == AUTO:
         _samples(plan, requests)
 

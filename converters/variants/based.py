@@ -42,6 +42,11 @@ class Reflections:
         """The input reflected once for each vector, through the base weight, less the input unreflected."""
         return times(self.weight(), self._moved(x).T).T
 
+    @property
+    def inputs(self) -> int:
+        """Features of the module's input."""
+        return self.vectors.shape[0]
+
     def both(self, x: "Tensor") -> "tuple[LowRank, Tensor]":
         """`low_rank` and `update`, which share nothing but a pass over the base weight."""
         import torch

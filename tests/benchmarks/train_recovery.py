@@ -30,7 +30,7 @@ from tests.benchmarks.evidence import ROOT, record
 from tests.demo import relevance_data
 from tests.tasks.arms import trained
 from tests.tasks.task import TASKS, task_named
-from zoo.adapter import IO_NAME
+from zoo.adapter import IO_NAME, WEIGHTS_NAME
 from zoo.conversion import convert
 from zoo.evaluation.answers import answer_all, choices
 from zoo.evaluation.intervals import Interval, of_difference, of_mean
@@ -38,7 +38,7 @@ from zoo.models import DEFAULT, BaseModel, Dtype, load_model, resolve
 from zoo.peft_model import attach
 from zoo.progress import Progress
 from zoo.prompts import Invocation, Prompter
-from zoo.provenance import sha256_bytes
+from zoo.provenance import sha256_bytes, sha256_file
 from zoo.specs.release import Position
 from zoo.training.contract import Contract
 from zoo.training.course import Look, Optimised
@@ -215,7 +215,8 @@ def ran(ground: Ground, arm: str, rate: float, target: float) -> dict[str, Any]:
     Returns:
         The steps to the target, whether it was reached, the best score, and per held-out sample 1 or 0.
     """
-    said = json.dumps([asdict(ground.how), arm, rate], sort_keys=True).encode()
+    teacher = sha256_file(ground.race.lora / WEIGHTS_NAME)
+    said = json.dumps([asdict(ground.how), arm, rate, teacher], sort_keys=True).encode()
     path = ground.race.folder / f"{arm}-{rate:g}-{sha256_bytes(said)[:8]}.json"
     if not path.is_file():
         begin = time.monotonic()

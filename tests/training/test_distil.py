@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import INVOCATION_TEXT
 from tests.training.conftest import Write, task
 from zoo.converters.rank import grow
-from zoo.errors import UsageError
+from zoo.errors import UndecidedError, UsageError
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Invocation, Prompter
 from zoo.training import calibration
@@ -26,6 +26,7 @@ from zoo.training.distil import Recovery, recover
 from zoo.training.distil_settings import DistilSettings
 from zoo.training.optimise import Recipe
 from zoo.training.parts import DataSettings
+from zoo.training.teacher import Teacher
 
 SETTINGS = DistilSettings(
     recipe=Recipe(steps=60, batch=8, micro_batch=8, learning_rate=1e-2, warmup=4, check_every=5),
@@ -336,3 +337,24 @@ def test_a_calibration_that_comes_no_closer_is_taken_back(
     assert not done.training.settings["calibration"]["kept"]
     before = load_file(with_outputs / "adapter_model.safetensors")
     assert all(torch.allclose(done.weights[name], before[name].float(), atol=1e-6) for name in before)
+
+
+def test_a_base_that_cannot_be_calibrated_is_told_before_the_teacher_is_asked(
+    tiny_base: BaseModel,
+    invocation: Invocation,
+    relabelled: Path,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`relabelled` is on one of the two output projections of a layer."""
+    asked: list[int] = []
+    monkeypatch.setattr(Teacher, "compute", lambda *_, **__: asked.append(1))
+    with pytest.raises(UndecidedError, match="output projections"):
+        recover(
+            base=tiny_base,
+            relabelled=relabelled,
+            invocation=invocation,
+            data=write(task(24)),
+            settings=CALIBRATED,
+        )
+    assert not asked

@@ -9,7 +9,12 @@ AUTO = "auto"  # in the place of a data file: data are made
 
 
 def check_asked(
-    recover: Path | str | None, *, evaluation: Path | None, requests: Path | None, values: bool
+    recover: Path | str | None,
+    *,
+    evaluation: Path | None,
+    requests: Path | None,
+    values: bool,
+    calibrate: bool = False,
 ) -> None:
     """Looks for the data before any work; where data are made, evaluation data are wanted after hours.
 
@@ -18,6 +23,7 @@ def check_asked(
         evaluation: data to measure on, or None.
         requests: samples of what is made, for `auto` alone.
         values: whether answers may be any JSON.
+        calibrate: whether a recovery shall begin calibrated.
 
     Raises:
         NotFoundError: there is no such file.
@@ -31,6 +37,8 @@ def check_asked(
         )
     if evaluation and not recover:
         raise UsageError(f"nothing would be measured on {evaluation}", hint="--eval-data is for --recover")
+    if calibrate and not recover:
+        raise UsageError("nothing would be calibrated", hint="--calibrate is for --recover DATA")
     if recover and str(recover) != AUTO and not Path(recover).is_file():
         raise NotFoundError(f"{recover} does not exist", hint="give a JSONL file of messages and answers")
     if evaluation:

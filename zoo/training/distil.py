@@ -179,11 +179,12 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
 
     metric = Metric(options=options, decode=text, read=parts.read_held_out or read_json)
     teacher = load()
+    # first: a base that cannot be calibrated is told so in its first batch
+    wanted = streams(teacher, parts.train, progress) if run.settings.calibrate else None
     teachers = _teachers(run, teacher)  # while the weights are the LoRA's
     measured = Measured(model, samples=parts.held_out, metric=metric)
     folder = run.folder(TEACHER)
     measured.teach(progress, kept=folder and folder / "held_out.json", original=teacher)
-    wanted = streams(teacher, parts.train, progress) if run.settings.calibrate else None
     del teacher  # where it is a model of its own, its memory is the student's from here on
     train, validation = PrefixStore(model, parts.train), PrefixStore(model, parts.validation)
     train.fill(progress)

@@ -33,6 +33,11 @@ class Row:
     pieces: Sequence["Layers"] = ()
     runs: tuple[int, ...] = ()
 
+    @property
+    def before(self) -> int:
+        """Tokens of its prefix."""
+        return sum(piece[0][0].shape[1] for piece in self.pieces)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:

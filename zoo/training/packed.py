@@ -8,7 +8,7 @@ from zoo.training.adapted import everywhere
 from zoo.training.attention import Pass, Stopped, packed
 from zoo.training.entry import Entry, Recorder
 from zoo.training.exact import Row, joined
-from zoo.training.ragged import Ragged, before
+from zoo.training.ragged import Ragged
 from zoo.training.update import Span
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _line(runs: Sequence[Sequence[int]], rows: Sequence[Row], device: Any) -> "t
     """Token ids and positions, int64 `[1, tokens]`."""
     import torch
 
-    starts = [before(row) for row in rows]
+    starts = [row.before for row in rows]
     ids = [token for run in runs for token in run]
     positions = [start + i for start, run in zip(starts, runs, strict=True) for i in range(len(run))]
     return torch.tensor([ids], device=device), torch.tensor([positions], device=device)

@@ -51,7 +51,7 @@ class Ragged:
 
         alone = [one for row in rows for one in _runs(row)]
         own = [row.end - row.begin for row in alone]
-        seen = [size + before(row) for size, row in zip(own, alone, strict=True)]
+        seen = [size + row.before for size, row in zip(own, alone, strict=True)]
         if sum(seen) > KEYS:
             return None
         marks = [[*accumulate(sizes, initial=0)] for sizes in (own, seen)]
@@ -98,11 +98,6 @@ class Ragged:
             line += [piece[layer][part] for piece in row.pieces]
             line.append(own[:, row.begin : row.end])
         return torch.cat(line, dim=1).transpose(0, 1)
-
-
-def before(row: Row) -> int:
-    """Tokens of a row's prefix."""
-    return sum(piece[0][0].shape[1] for piece in row.pieces)
 
 
 def _runs(row: Row) -> list[Row]:

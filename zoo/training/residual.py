@@ -72,6 +72,17 @@ class Seen:
     written: "list[Tensor]" = field(default_factory=list)
     end: "Tensor | None" = None
 
+    @property
+    def stream(self) -> "tuple[Tensor, Tensor]":
+        """Before and behind the layer.
+
+        Raises:
+            UndecidedError: a pass has not run it, or not as one layer with two writers.
+        """
+        if self.begin is None or self.end is None or len(self.written) != 2:
+            raise UndecidedError("a layer was not run, or in another way than a packed pass runs it")
+        return self.begin, self.end
+
 
 @contextmanager
 def watched(blocks: Sequence[Block]) -> "Iterator[list[Seen]]":
@@ -103,23 +114,21 @@ def watched(blocks: Sequence[Block]) -> "Iterator[list[Seen]]":
             handle.remove()
 
 
-def share(seen: Seen, dtype: str) -> float:
+def share(seen: Seen) -> float:
     """How much of what its writers gave a layer added to the stream: 1, or Granite's residual multiplier.
 
     Args:
         seen: of one layer.
-        dtype: of the base.
 
     Raises:
         UndecidedError: the layer added something else.
     """
-    if seen.begin is None or seen.end is None or len(seen.written) != 2:
-        raise UndecidedError("a layer was not run, or in another way than a packed pass runs it")
-    added = (seen.end - seen.begin).double()
+    begin, end = seen.stream
+    added = (end - begin).double()
     given = (seen.written[0] + seen.written[1]).double()
     found = float((added * given).sum() / given.square().sum().clamp_min(1e-300))
     off = float((added - found * given).norm() / added.norm().clamp_min(1e-300))
-    if not off <= OFF.get(dtype, OFF["bfloat16"]):
+    if not off <= OFF.get(str(end.dtype).removeprefix("torch."), 0.0):
         raise UndecidedError(
             f"a layer of this base adds something else than its output projections give ({off:.1%} off)",
             hint="leave --calibrate out",
