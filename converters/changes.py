@@ -1,4 +1,4 @@
-"""What a conversion does to folded weights beyond the fold: project, truncate, grow, in this order.
+"""What a conversion does to folded weights beyond the fold: project, truncate, grow, widen, in this order.
 
 None of it is part of the exact fold, so each says what it did and what that cost, for people and the lock.
 """
@@ -13,6 +13,7 @@ from zoo.converters.keys import PREFIX
 from zoo.converters.rank import A, B, check_growth, grow, rank_of
 from zoo.converters.safe_lora import Factors, Projection, document, effects, measure, project
 from zoo.converters.truncate import Cut, truncate
+from zoo.converters.widen import widened
 from zoo.errors import UsageError
 from zoo.progress import Progress, silent
 from zoo.specs.lock import ChangeRecord
@@ -30,12 +31,14 @@ class Changes:
         pair: the models that define alignment.
         cut: the rank to truncate to.
         grow: the rank to grow to, exactly.
+        outputs: whether output projections that the adapter leaves alone are added, exactly.
     """
 
     projection: Projection | None = None
     pair: AlignedPair | None = None
     cut: Cut | None = None
     grow: int | None = None
+    outputs: bool = False
 
     @classmethod
     def parse(
@@ -104,12 +107,19 @@ class Changes:
         return lines
 
 
-def change(folded: Folded, changes: Changes, *, progress: Progress = silent) -> Folded:
+def change(
+    folded: Folded,
+    changes: Changes,
+    linears: Mapping[str, tuple[int, int]],
+    *,
+    progress: Progress = silent,
+) -> Folded:
     """The weights after the changes, each of which is recorded in `Folded.changes`.
 
     Args:
         folded: weights in normal form.
         changes: what is asked for.
+        linears: all linear modules of the base, `(out, in)` by path.
         progress: told about each module where base weights are read.
 
     Raises:
@@ -133,7 +143,7 @@ def change(folded: Folded, changes: Changes, *, progress: Progress = silent) -> 
             measured={"from": folded.rank, "to": changes.grow},
         )
         folded = _with(folded, grow(folded.weights, changes.grow), record)
-    return folded
+    return widened(folded, linears) if changes.outputs else folded
 
 
 def factors(weights: Mapping[str, "Tensor"]) -> dict[str, Factors]:

@@ -238,6 +238,7 @@ def test_recovery_starts_from_the_fold_and_is_measured(
     said = "\n".join(done.lines())
     assert "UNVERIFIED" not in said
     assert all(column in said for column in lock.behaviour.accuracy)
+    assert "the same with --calibrate" in said
     moved = oracle.worst(oracle.converted_deltas(done.folder), oracle.converted_deltas(plain.folder))
     assert 0 < moved < 0.5  # two steps away from the fold, not from somewhere else
 
@@ -285,6 +286,7 @@ def test_a_calibrated_conversion_says_what_it_added_and_what_came_of_it(
     assert lock.conversion is not None
     assert [change.kind for change in lock.conversion.changes] == ["widen"]
     assert lock.training.settings["calibration"]["samples"] > 0
+    assert "the same with --calibrate" not in "\n".join(done.lines())
     config = json.loads((done.folder / "adapter_config.json").read_text())
     assert set(config["target_modules"]) == {"q_proj", "v_proj", "o_proj", "down_proj"}
     weights = load_file(done.folder / "adapter_model.safetensors")

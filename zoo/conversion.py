@@ -28,7 +28,6 @@ from zoo.converters.readers.extract import extract
 from zoo.converters.readers.legacy import Boundary
 from zoo.converters.release_folder import write_release
 from zoo.converters.source import Source
-from zoo.converters.widen import widened
 from zoo.errors import UsageError
 from zoo.evaluation.lines import behaviour_lines
 from zoo.models import BaseModel, Dtype, resolve
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from zoo.training.invention.samples import SampleRequests
 
 NEXT_UNVERIFIED = "zoo convert … --recover DATA.jsonl   (distil and measure), then zoo validate {folder}"
+CLOSER = "closer      the same with --calibrate, which first fits output projections in closed form"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,18 @@ class Conversion:
                 f"next        {NEXT_UNVERIFIED.format(folder=self.folder)}",
             ]
         made = invented_lines(self.recovery.training, self.behaviour) if self.recovery else []
-        return [*head, *made, *behaviour_lines(self.behaviour), f"next        zoo validate {self.folder}"]
+        said = [*head, *made, *behaviour_lines(self.behaviour)]
+        if self._may_come_closer:
+            said.append(CLOSER)
+        return [*said, f"next        zoo validate {self.folder}"]
+
+    @property
+    def _may_come_closer(self) -> bool:
+        """Whether the recovery is less than its LoRA, and was not calibrated."""
+        compared = self.behaviour.comparison
+        if compared is None or compared.verdict == "equivalent" or self.recovery is None:
+            return False
+        return "calibration" not in self.recovery.training.settings
 
     def to_document(self) -> dict[str, Any]:
         """The conversion as plain data."""
@@ -227,9 +238,10 @@ def apply(
     if recover and isinstance(plan.base, StreamedBase):  # running it takes all of its weights
         plan = replace(plan, base=resolve(plan.base.id, revision=plan.base.revision))
     folded = fold(plan.checkpoint, plan.base.linears, keep=False, seen=plan.seen, progress=progress)
-    folded = change(folded, changes or Changes(), progress=progress)
+    wanted = changes or Changes()
     if recover and settings and settings.calibrate:
-        folded = widened(folded, plan.base.linears)
+        wanted = replace(wanted, outputs=True)
+    folded = change(folded, wanted, plan.base.linears, progress=progress)
     if not recover:
         return _release(target, plan, folded, contract)
     with claimed_work(target.absolute()) as work:

@@ -138,7 +138,7 @@ def _record(task: Task, value: dict[str, Any], command: str, how: How) -> None:
         "the LoRA of the same rank, data, steps and seeds in the same run",
         command,
         note=f"data: {task.source}; licence: {task.license}; {how.steps} steps of {how.batch}, rank "
-        f"{how.rank}, recovery {how.recovery} steps, base in {how.dtype}",
+        f"{how.rank}, recovery calibrated, {how.recovery} steps at most, base in {how.dtype}",
     )
 
 

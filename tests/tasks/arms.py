@@ -4,7 +4,7 @@ base        the base model, asked in words
 lora        `zoo train --kind lora`: the adapter acts on every token
 scratch     `zoo train`: an aLoRA from nothing
 relabelled  `zoo convert` of the LoRA without recovery
-recovered   `zoo convert --recover` of the LoRA
+recovered   `zoo convert --recover --calibrate` of the LoRA
 
 A closed answer is the likeliest of the task's answers; an open one is decoded greedily by PEFT's own
 `generate`, and right when it is JSON that equals what is wanted.
@@ -55,6 +55,7 @@ class How:
         recovery: steps of a recovery, at most.
         batch: samples a step.
         rank: of every adapter.
+        calibrate: whether a recovery begins calibrated.
         verdict: whether the conversion measures on all held-out samples and says what it thinks of the
             task; else on a few of the training groups, which is quicker. The scores are the same.
         device: torch device.
@@ -65,6 +66,7 @@ class How:
     recovery: int
     batch: int = 16
     rank: int = 32
+    calibrate: bool = True
     verdict: bool = True
     device: str = "cpu"
     dtype: Dtype = "float32"
@@ -96,6 +98,7 @@ def make(project: Project, folder: Path, how: How, seed: int, progress: Progress
         chosen = DistilSettings.of(
             steps=how.recovery,
             batch=how.batch,
+            calibrate=how.calibrate,
             eval_data=project.held_out if how.verdict else None,
             control=how.verdict,
         )

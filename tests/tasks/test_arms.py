@@ -41,6 +41,8 @@ def test_every_arm_is_made_and_measured_once(name: str, tiny_base: BaseModel, tm
     }
     activated = {arm for arm, config in configs.items() if config.get("alora_invocation_tokens")}
     assert activated == {"scratch", "relabelled", "recovered"}
+    assert "o_proj" in configs["recovered"]["target_modules"]  # calibrated
+    assert "o_proj" not in configs["relabelled"]["target_modules"]
     weights = {arm: (folder / arm / WEIGHTS_NAME).read_bytes() for arm in configs}
     assert weights["lora"] != weights["scratch"]
     locks = {arm: read_lock(folder / arm) for arm in ("scratch", "relabelled", "recovered")}

@@ -62,6 +62,19 @@ def test_a_calibrated_student_answers_more_like_its_teacher(family: str, tmp_pat
     assert apart(model, samples, wanted) < 0.8 * relabelled
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_said_of_the_stream_is_what_a_pass_gives(family: str, tmp_path: Path) -> None:
+    model, samples = build(tmp_path, family)
+    goals = streams(model, samples)
+    _, after = calibrate(model, PrefixStore(model, samples), goals)
+    (rows,) = goals.batches
+    with torch.no_grad(), watched(blocks_of(model)) as seen:
+        answer_logits(PrefixStore(model, samples), rows)
+    wanted = goals.end[-1][0]
+    found = float((seen[-1].stream[1] - wanted).square().sum() / wanted.square().sum())
+    assert found == pytest.approx(after, rel=1e-3)
+
+
 def test_with_as_many_directions_as_inputs_the_streams_are_the_teachers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,10 @@ Io = Annotated[
     typer.Option(metavar="FILE", help="io.yaml that makes the prompts of DATA and judges replies."),
 ]
 RecoverRate = Annotated[
-    float, typer.Option("--recover-lr", min=0.0, help="Highest learning rate; 0 is the optimiser's own.")
+    float,
+    typer.Option(
+        "--recover-lr", min=0.0, help="Highest learning rate; 0 is the optimiser's own, 0.3 of it calibrated."
+    ),
 ]
 RecoverBatch = Annotated[int, typer.Option(min=1, help="Samples a step.")]
 RecoverOptimizer = Annotated[

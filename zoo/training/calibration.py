@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from zoo.training.entry import Layers
 
 RIDGE = 0.03  # of the mean square of an input
-ROWS = 32  # samples of a pass
+ROWS = {"cpu": 32, "cuda": 128}  # samples of a pass
+TOKENS = 4096  # of them on a GPU, whose streams at every layer are held: 4 GiB of an 8B base
 MORE, TURNS = 8, 12  # directions beside those that are wanted, and how often they are turned towards them
-SAMPLES, ROOM = 2048, 4 << 30  # at most: of samples, of bytes of host memory for their streams
+SAMPLES, ROOM = 4096, 16 << 30  # at most: of samples, of bytes of host memory for their streams
+ROUNDING = 0.005  # of bfloat16, in a share of 1
 _HALF = 0.5  # of the host memory that is free
 
 
@@ -80,6 +82,21 @@ class _Line:
     kwargs: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """One projection's part in a layer that was run.
+
+    Attributes:
+        given: its input, `[tokens, in]`.
+        before: the stream that it was added to, `[tokens, hidden]`.
+        behind: the stream with it.
+    """
+
+    given: "Tensor"
+    before: "Tensor"
+    behind: "Tensor"
+
+
 def streams(model: "PeftModel", samples: "Sequence[Encoded]", progress: Progress = silent) -> Streams:
     """What the teacher writes, with the adapter on every token of the prompt.
 
@@ -98,7 +115,7 @@ def streams(model: "PeftModel", samples: "Sequence[Encoded]", progress: Progress
     device = next(model.parameters()).device.type
     parts = [
         [chosen[place] for place in places]
-        for places in batches([samples[row] for row in chosen], device, most=ROWS)
+        for places in batches([samples[row] for row in chosen], device, most=_rows(samples, device))
     ]
     middle: list[list[Tensor]] = [[] for _ in blocks]
     end: list[list[Tensor]] = [[] for _ in blocks]
@@ -116,12 +133,24 @@ def streams(model: "PeftModel", samples: "Sequence[Encoded]", progress: Progress
         progress("teacher's layers", done=chosen.index(rows[-1]) + 1, total=len(chosen))
     if max(shares) - min(shares) > 0.05 * max(shares):
         raise UndecidedError("the layers of this base add different shares", hint="leave --calibrate out")
-    return Streams(batches=parts, middle=middle, end=end, share=sum(shares) / len(shares))
+    mean = sum(shares) / len(shares)
+    return Streams(batches=parts, middle=middle, end=end, share=1.0 if abs(mean - 1) < ROUNDING else mean)
+
+
+def _rows(samples: "Sequence[Encoded]", device: str) -> int:
+    """How many samples of a pass."""
+    rows = ROWS.get(device, ROWS["cpu"])
+    return rows if device == "cpu" else max(1, min(rows, TOKENS // _longest(samples)))
+
+
+def _longest(samples: "Sequence[Encoded]") -> int:
+    """Tokens of the longest suffix."""
+    return max(len(sample.lead) + len(sample.answer) for sample in samples)
 
 
 def _chosen(samples: "Sequence[Encoded]", *, hidden: int, layers: int) -> list[int]:
     """As many as the room for their streams allows, evenly over the list: its order may mean something."""
-    tokens = max(len(sample.lead) + len(sample.answer) for sample in samples)
+    tokens = _longest(samples)
     room = min(ROOM, int(_HALF * free_host_bytes()))
     most = max(1, min(len(samples), SAMPLES, room // (tokens * hidden * layers * 2 * 4)))
     return [place * len(samples) // most for place in range(most)]
@@ -152,8 +181,6 @@ def calibrate(
             middle, end = wanted.middle[number], wanted.end[number]
             _correct(model, block, 0, lines, middle, wanted.share)
             before = _correct(model, block, 1, lines, end, wanted.share)
-            for line in lines:
-                line.stream = _ran(model, block, 1, line, wanted.share)[1]
             after = _apart([line.stream for line in lines], end)
             progress("calibrate", done=number + 1, total=len(blocks), note=f"{before:.2%} to {after:.2%} off")
     return before, after
@@ -162,23 +189,25 @@ def calibrate(
 def _correct(
     model: "PeftModel", block: Block, place: int, lines: "list[_Line]", goals: "list[Tensor]", part: float
 ) -> float:
-    """Corrects one projection; how far the stream behind it was from what it should be."""
+    """Corrects one projection, the layer's last one for good; how far the stream behind it was off."""
     import torch
 
     writer = block.writers[place]
     wide = writer.in_features
     gram = goals[0].new_zeros(wide, wide, dtype=torch.float64, device=lines[0].stream.device)
     cross = gram.new_zeros(wide, goals[0].shape[1])
-    streams = []
-    for line, goal in zip(lines, goals, strict=True):
-        x, stream = _ran(model, block, place, line, part)
-        x = x.to(gram)
-        gram.addmm_(x.T, x)
-        cross.addmm_(x.T, goal.to(gram) - stream.to(gram))
-        streams.append(stream)
+    ran = [_ran(model, block, place, line, part) for line in lines]
+    for one, goal in zip(ran, goals, strict=True):
+        # a GPU takes a batch's products in float32: most do float64 dozens of times more slowly
+        x = one.given.double() if one.given.device.type == "cpu" else one.given.float()
+        gram += x.T @ x
+        cross += x.T @ (goal.to(x) - one.behind.to(x))
     a, b = _reduced(gram, cross, writer.lora_A[writer.active_adapters[0]].weight.shape[0])
     _add(writer, a, b / part)
-    return _apart(streams, goals)
+    if place == 1:
+        for line, one in zip(lines, ran, strict=True):
+            line.stream = one.before + part * writer(one.given)
+    return _apart([one.behind for one in ran], goals)
 
 
 def _apart(streams: "list[Tensor]", goals: "list[Tensor]") -> float:
@@ -259,8 +288,8 @@ def _entered(model: "PeftModel", blocks: Sequence[Block], store: PrefixStore, ro
     return _Line(given=given, stream=stream, kwargs=kept)
 
 
-def _ran(model: "PeftModel", block: Block, place: int, line: _Line, part: float) -> "tuple[Tensor, Tensor]":
-    """Runs a layer: what one of its writers is given, and the stream behind that writer."""
+def _ran(model: "PeftModel", block: Block, place: int, line: _Line, part: float) -> _Written:
+    """Runs a layer, and says what one of its writers did."""
     kept: list[Any] = []
     handle = block.writers[place].register_forward_pre_hook(lambda _, args: kept.append(args[0]))
     try:
@@ -269,5 +298,8 @@ def _ran(model: "PeftModel", block: Block, place: int, line: _Line, part: float)
     finally:
         handle.remove()
     begin, end = seen.stream
-    stream = begin + part * seen.written[0] if place == 0 else end
-    return kept[0].reshape(-1, kept[0].shape[-1]), stream
+    middle = begin + part * seen.written[0]
+    given = kept[0].reshape(-1, kept[0].shape[-1])
+    if place == 0:
+        return _Written(given=given, before=begin, behind=middle)
+    return _Written(given=given, before=middle, behind=end)

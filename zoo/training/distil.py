@@ -36,7 +36,7 @@ from zoo.training.original import original_teacher
 from zoo.training.parts import Parts, divide
 from zoo.training.prefix import PrefixStore, answer_logits, held_batches
 from zoo.training.record import distillation_record
-from zoo.training.teacher import TOGETHER, Teacher, claim
+from zoo.training.teacher import Teacher, claim, together
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -299,7 +299,7 @@ def _look(store: PrefixStore, teacher: Teacher) -> Look:
     tokens = sum(len(sample.answer) for sample in store.samples)
     far, alike = [], []
     with torch.no_grad():
-        for rows in held_batches(store, most=TOGETHER):
+        for rows in held_batches(store, most=together(store.samples, store.device.type)):
             logits = torch.cat(answer_logits(store, rows))
             far.append(teacher.divergence(rows, logits).double())
             alike.append((logits.argmax(dim=-1) == teacher.likeliest(rows, logits.device)).sum())

@@ -13,6 +13,7 @@ from zoo.training.plan import RATES
 
 STEPS, BATCH = 100, 8
 CHECK_EVERY, PATIENCE = 5, 10
+CALM = 0.3  # of the optimiser's own rate behind a calibration: larger steps lead away from a start so close
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class DistilSettings:
         optimizer: Name = "adamw",
         patience: int = PATIENCE,
         max_tokens: int = 0,
+        calibrate: bool = False,
         **more: Any,
     ) -> Self:
         """The defaults with what people set.
@@ -74,20 +76,22 @@ class DistilSettings:
         Args:
             steps: optimiser steps, at most.
             eval_data: a data file of its own to measure on.
-            learning_rate: 0 is the optimiser's own.
+            learning_rate: 0 is the optimiser's own, and less of it behind a calibration.
             batch: samples a step.
             optimizer: see `zoo.training.optimisers`.
             patience: looks without a closer one after which it ends; 0 is never.
             max_tokens: longest sample; 0 is the default.
+            calibrate: see the class.
             more: other fields of the class.
         """
-        chosen = cls(**more)
+        chosen = cls(calibrate=calibrate, **more)
+        own = RATES[optimizer] * (CALM if calibrate else 1.0)
         return replace(
             chosen,
             recipe=replace(
                 chosen.recipe,
                 steps=steps,
-                learning_rate=learning_rate or RATES[optimizer],
+                learning_rate=learning_rate or own,
                 batch=batch,
                 micro_batch=batch,
                 optimizer=optimizer,

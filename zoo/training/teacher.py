@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 ON_DEVICE = 2 << 30  # bytes of them that a CUDA device holds, beside the prefixes
 _SHARE = 0.5  # of what is free that they may take
-TOGETHER = 16  # samples whose predictions over the whole vocabulary are computed at once
+TOGETHER = {"cpu": 16, "cuda": 64}  # samples that are predicted at once
+PREDICTED = 1024  # of their tokens over the whole vocabulary, on a GPU; 128,000 words are 0.5 MB a token
 _FLOAT = 4  # bytes
 LOG, IDS = "log_probabilities", "ids"
 
@@ -60,7 +61,7 @@ class Teacher:
         vocabulary = int(base.get_output_embeddings().weight.shape[0])
         self._top_k = top_k if 0 < top_k < vocabulary else 0
         self._width = self._top_k + 1 if self._top_k else vocabulary
-        self._batches = batches(samples, self._device.type, most=TOGETHER)
+        self._batches = batches(samples, self._device.type, most=together(samples, self._device.type))
         self._parts: list[dict[str, Tensor]] = []
         self._spans: list[tuple[int, int, int]] = []  # of each sample: part, first and last token in it
 
@@ -196,6 +197,20 @@ class Teacher:
                 hint="keep the likeliest tokens alone with --teacher-top-k 256, or give less data",
             )
         self._folder = None
+
+
+def together(samples: "Sequence[Encoded]", device: str) -> int:
+    """How many samples' answers are predicted in one pass over the whole vocabulary.
+
+    Args:
+        samples: all of them.
+        device: type of it.
+    """
+    most = TOGETHER.get(device, TOGETHER["cpu"])
+    if device == "cpu":
+        return most
+    longest = max((len(sample.answer) for sample in samples), default=1)
+    return max(1, min(most, PREDICTED // longest))
 
 
 def coarse(logits: "Tensor", ids: "Tensor") -> "Tensor":
