@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 WORK = ROOT / "build" / "train_recovery"
 DEMO = "demo"
-FRESH, CALIBRATED = (3e-4, 1e-3, 3e-3), (1e-4, 3e-4, 1e-3)  # rates tried, by what an arm begins with
+FRESH, CALIBRATED = (1e-3, 3e-3), (3e-4, 1e-3)  # rates tried, by what an arm begins with
 SAMPLES = 12  # requests that the invention is shown, without their answers
-OPEN = 128  # open answers are decoded token by token: so many of validation, twice as many held out
+OPEN = 64  # open answers are decoded token by token: so many of validation, twice as many held out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,18 @@ class How:
     Of the real training groups a `share` is for looks; `validation` and `held_out` are samples at most.
     """
 
-    steps: int = 200
-    recovery: int = 60
+    steps: int = 450
+    recovery: int = 150
     batch: int = 16
-    every: int = 10
+    every: int = 15
+    every_open: int = 50
     fresh: tuple[float, ...] = FRESH
     calibrated: tuple[float, ...] = CALIBRATED
-    invented: int = 1024
+    invented: int = 2048
     rows: int = 256
     share: float = 0.15
-    validation: int = 400
-    held_out: int = 1000
+    validation: int = 200
+    held_out: int = 500
     sizes: tuple[int, int] = (0, 0)
     device: str = "cpu"
     dtype: Dtype = "float32"
@@ -154,10 +155,7 @@ class Ground:
             for name, given in (*self.data.items(), ("seen", self.seen), ("unseen", self.unseen))
         }
         self.data["scratch"], self.stores["scratch"] = self.data["real"], self.stores["real"]
-        self.lora = {
-            name: self.right(PrefixStore(self.model, given, adapted=True))
-            for name, given in (("seen", self.seen), ("unseen", self.unseen))
-        }
+        self.lora = self.right(PrefixStore(self.model, self.unseen, adapted=True))
         self.relabelled = self.right(self.stores["unseen"])
         self.teachers = {name: Teacher(self.model, self.data[name]) for name in ("real", "auto")}
         for name, teacher in self.teachers.items():

@@ -177,6 +177,18 @@ def test_an_adapted_store_is_the_plain_lora(
             torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-4)
 
 
+def test_the_last_token_alone_is_predicted_as_among_the_others(
+    model: PeftModel, samples: list[Encoded]
+) -> None:
+    store = PrefixStore(model, samples)
+    with torch.no_grad():
+        every, last = answer_logits(store, ROWS), answer_logits(store, ROWS, last=True)
+    assert [len(logits) for logits in last] == [1] * len(ROWS)
+    assert any(len(logits) > 1 for logits in every)
+    for whole, one in zip(every, last, strict=True):
+        torch.testing.assert_close(one, whole[-1:], rtol=1e-4, atol=1e-4)
+
+
 def test_a_base_pass_is_the_base_model(
     model: PeftModel, samples: list[Encoded], tiny_base: BaseModel
 ) -> None:

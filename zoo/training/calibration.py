@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from zoo.training.entry import Layers
 
 RIDGE = 0.03  # of the mean square of an input
-ROWS = {"cpu": 32, "cuda": 128}  # samples of a pass
+ROWS = {"cpu": 32, "cuda": 512}  # samples of a pass
 TOKENS = 4096  # of them on a GPU, whose streams at every layer are held: 4 GiB of an 8B base
 MORE, TURNS = 8, 12  # directions beside those that are wanted, and how often they are turned towards them
 SAMPLES, ROOM = 4096, 16 << 30  # at most: of samples, of bytes of host memory for their streams

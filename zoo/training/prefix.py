@@ -15,7 +15,7 @@ from zoo.progress import Progress, silent
 from zoo.training.dataset import Encoded
 from zoo.training.entry import Entry
 from zoo.training.peers import ALONE, Peers
-from zoo.training.segments import Tree, tree_of
+from zoo.training.segments import LONGEST, Tree, tree_of
 from zoo.training.tiers import Budget, Tiers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 BATCH = {"cpu": 16, "cuda": 64}  # rows of one pass without gradients
 READ_TOKENS = 1 << 15  # of such a pass on a GPU, beside what is kept there; an 8B base has 128 KB a token
-PACK_TOKENS = 1024  # of prefixes run together
+PACK_TOKENS = LONGEST  # of prefixes run together: starting a pass takes a GPU longer than a thousand tokens
 CPU_PACK_TOKENS = 512  # its caches hold what the layers of so many pass on; larger results are paged in anew
 
 
@@ -254,6 +254,8 @@ def by_row(
     store: PrefixStore,
     compute: Callable[[list[int]], Sequence[T]],
     told: Callable[[int], None] = lambda _: None,
+    *,
+    most: int = 0,
 ) -> list[T]:
     """What is computed of every sample of a store, by each process of those that it holds.
 
@@ -261,12 +263,13 @@ def by_row(
         store: whose samples.
         compute: some samples to a value each; run without gradients.
         told: how many samples this process has done.
+        most: samples of a batch; see `batches`.
     """
     import torch
 
     mine: dict[int, T] = {}
     with torch.no_grad():
-        for rows in held_batches(store):
+        for rows in held_batches(store, most=most):
             mine.update(zip(rows, compute(rows), strict=True))
             told(len(mine))
     every = {row: value for part in store.peers.gather(mine) for row, value in part.items()}
@@ -280,6 +283,7 @@ def answer_logits(
     answers: Sequence[Sequence[int]] | None = None,
     adapted: bool = True,
     recorded: bool = True,
+    last: bool = False,
 ) -> list["Tensor"]:
     """Logits that predict each answer token, computed on the stored prefixes.
 
@@ -289,16 +293,18 @@ def answer_logits(
         answers: answer ids per row; each sample's own unless told.
         adapted: whether the adapter acts on the suffix.
         recorded: whether steps may be recorded; it does not pay where every pass has another shape.
+        last: of each answer's last token alone; the vocabulary is not read for the others.
 
     Returns:
-        Per row, float32 `[answer tokens, vocabulary]`: the logits from which that token is predicted.
+        Per row, float32 `[answer tokens, vocabulary]`, or `[1, vocabulary]`: the logits from which that
+        token is predicted.
     """
     import torch
 
     samples = [store.samples[row] for row in rows]
     wanted = [sample.answer for sample in samples] if answers is None else answers
-    joined = _logits(store, rows, wanted, adapted=adapted, recorded=recorded).float()
-    return list(torch.split(joined, [len(answer) for answer in wanted]))
+    joined = _logits(store, rows, wanted, adapted=adapted, recorded=recorded, last=last).float()
+    return list(torch.split(joined, [1 if last else len(answer) for answer in wanted]))
 
 
 def answer_loss(store: PrefixStore, rows: Sequence[int]) -> "Tensor":
@@ -324,14 +330,17 @@ def _logits(
     *,
     adapted: bool,
     recorded: bool,
+    last: bool = False,
 ) -> "Tensor":
-    """Logits at the tokens before each answer token, `[answer tokens of all rows, vocabulary]`."""
+    """Logits at the tokens before each answer token, or the last one, `[those of all rows, vocabulary]`."""
     way: Any
     if store.packable:
         from zoo.training import packed as way
     else:
         from zoo.training import padded as way
     runs, keep = suffixes([store.samples[row] for row in rows], answers)
+    if last:
+        keep = [places[-1:] for places in keep]
     if adapted and recorded and (made := store.recorded(rows, runs, keep)) is not None:
         return made
     found: Tensor = way.logits(store.model, runs, store.pieces(rows), keep, adapted=adapted)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.training import packed
 from zoo.training.attention import Pass
-from zoo.training.prefix import PACK_TOKENS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.training.entry import Layers
     from zoo.training.exact import Rule
 
+PACK_TOKENS = 1024  # of rows run together
 _NOTHING = -1  # the position of a slot in which nothing lies that may be seen
 
 
