@@ -148,3 +148,13 @@ def test_samples_are_taken_evenly_where_there_is_no_room_for_all(monkeypatch: py
     assert calibration._chosen(samples, hidden=8, layers=2) == [0, 5]
     monkeypatch.setattr(calibration, "ROOM", 1)
     assert calibration._chosen(samples, hidden=8, layers=2) == [0]
+
+
+def test_a_gpu_takes_more_samples_a_pass_and_fewer_of_long_suffixes() -> None:
+    def of(tokens: int) -> list[Encoded]:
+        return [Encoded(line=1, prefix=(1,), lead=(2,) * (tokens - 1), answer=(4,))] * 3
+
+    assert calibration._rows(of(4), "cpu") == calibration._rows(of(calibration.TOKENS), "cpu") == 32
+    assert calibration._rows(of(4), "cuda") == 512
+    assert calibration._rows(of(calibration.TOKENS // 2), "cuda") == 2
+    assert calibration._rows(of(2 * calibration.TOKENS), "cuda") == 1

@@ -36,3 +36,10 @@ def test_an_early_end_says_where() -> None:
     assert (ending.settled, ending.said) == (
         True, "at step 15 of 50, no closer in 2 looks at unseen prompts; step 5 was kept",
     )  # fmt: skip
+
+
+def test_steps_behind_a_calibration_are_smaller_unless_told() -> None:
+    plain, calibrated = (DistilSettings.of(calibrate=on) for on in (False, True))
+    assert calibrated.calibrate
+    assert calibrated.recipe.learning_rate == pytest.approx(0.3 * plain.recipe.learning_rate)
+    assert DistilSettings.of(calibrate=True, learning_rate=5e-4).recipe.learning_rate == 5e-4

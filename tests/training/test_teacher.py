@@ -16,7 +16,7 @@ from zoo.prompts import Invocation, Prompter
 from zoo.training import teacher as module
 from zoo.training.dataset import Encoded, encode, read_dataset
 from zoo.training.prefix import PrefixStore, answer_logits
-from zoo.training.teacher import Teacher, claim, coarse
+from zoo.training.teacher import PREDICTED, Teacher, claim, coarse, together
 
 Make = Callable[..., Path]
 
@@ -150,3 +150,13 @@ def test_an_answer_of_many_tokens_has_a_prediction_for_each(model: PeftModel, sa
     teacher.compute()
     assert teacher.likeliest([0], "cpu").shape == (len(long.answer),)
     assert teacher.nbytes == whole_pass(model, long).numel() * 4
+
+
+def test_a_gpu_predicts_more_samples_at_once_and_fewer_of_long_answers() -> None:
+    def of(tokens: int) -> list[Encoded]:
+        return [Encoded(line=1, prefix=(1,), lead=(2,), answer=(3,) * tokens)] * 3
+
+    assert together(of(2), "cpu") == together(of(PREDICTED), "cpu") == 16
+    assert together(of(2), "cuda") == 64
+    assert together(of(PREDICTED // 8), "cuda") == 8
+    assert together(of(2 * PREDICTED), "cuda") == 1

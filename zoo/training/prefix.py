@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 BATCH = {"cpu": 16, "cuda": 64}  # rows of one pass without gradients
 READ_TOKENS = 1 << 15  # of such a pass on a GPU, beside what is kept there; an 8B base has 128 KB a token
-PACK_TOKENS = LONGEST  # of prefixes run together: starting a pass takes a GPU longer than a thousand tokens
+PACK_TOKENS = LONGEST  # of prefixes run together: what a pass holds is set by the longest segment anyway
 CPU_PACK_TOKENS = 512  # its caches hold what the layers of so many pass on; larger results are paged in anew
 
 
