@@ -50,6 +50,7 @@ class Changes:
         aligned: str = "",
         unaligned: str = "",
         select: str = "",
+        outputs: bool = False,
     ) -> "Changes":
         """Reads what the command line says.
 
@@ -60,6 +61,7 @@ class Changes:
             aligned: for Safe LoRA: a folder, or a name on the Hub.
             unaligned: what that model was made from.
             select: which modules, see `Projection.parse`.
+            outputs: see the class.
 
         Raises:
             UsageError: a value that cannot be read, or Safe LoRA without its two models.
@@ -76,6 +78,7 @@ class Changes:
             pair=AlignedPair.open(aligned, unaligned) if projection else None,
             cut=Cut.parse(truncate) if truncate else None,
             grow=grow,
+            outputs=outputs,
         )
 
     def check(self, rank: int) -> None:
@@ -104,6 +107,8 @@ class Changes:
             lines.append(f"truncate to {self.cut}: not exact, the error is said")
         if self.grow:
             lines.append(f"grow to rank {self.grow}: exact, fresh rows of A against zero columns of B")
+        if self.outputs:
+            lines.append("add output projections: exact, nothing until they are calibrated")
         return lines
 
 

@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from zoo.training.invention.samples import SampleRequests
 
 NEXT_UNVERIFIED = "zoo convert … --recover DATA.jsonl   (distil and measure), then zoo validate {folder}"
-CLOSER = "closer      the same with --calibrate, which first fits output projections in closed form"
+CLOSER = (
+    "closer      the same with --calibrate: where the base allows it, output projections are fitted first"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,8 @@ class Conversion:
         """Whether the recovery is less than its LoRA, and was not calibrated."""
         compared = self.behaviour.comparison
         if compared is None or compared.verdict == "equivalent" or self.recovery is None:
+            return False
+        if self.plan.checkpoint.original:  # whose streams are not those of a LoRA on the same modules
             return False
         return "calibration" not in self.recovery.training.settings
 

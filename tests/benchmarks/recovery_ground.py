@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 WORK = ROOT / "build" / "train_recovery"
 DEMO = "demo"
-FRESH, CALIBRATED = (1e-3, 3e-3), (3e-4, 1e-3)  # rates tried, by what an arm begins with
 SAMPLES = 12  # requests that the invention is shown, without their answers
 OPEN = 64  # open answers are decoded token by token: so many of validation, twice as many held out
 
@@ -43,7 +42,9 @@ OPEN = 64  # open answers are decoded token by token: so many of validation, twi
 class How:
     """How much and where.
 
-    Of the real training groups a `share` is for looks; `validation` and `held_out` are samples at most.
+    Of the real training groups a `share` is for validation; `validation` and `held_out` are samples at most.
+    `fresh` and `calibrated` are the learning rates tried, by what an arm begins with. A look is every so many
+    steps; open answers are decoded at it, so that they are looked at less often.
     """
 
     steps: int = 450
@@ -51,8 +52,8 @@ class How:
     batch: int = 16
     every: int = 15
     every_open: int = 50
-    fresh: tuple[float, ...] = FRESH
-    calibrated: tuple[float, ...] = CALIBRATED
+    fresh: tuple[float, ...] = (1e-3, 3e-3)
+    calibrated: tuple[float, ...] = (3e-4, 1e-3)
     invented: int = 2048
     rows: int = 256
     share: float = 0.15
@@ -109,13 +110,11 @@ class Start:
         weights: of the adapter, by parameter name.
         seconds: that their calibration took, the teacher's passes included; 0 without one.
         samples: that it was made on.
-        stream_off: how far the stream was from the teacher's before and behind it; see `calibrate`.
     """
 
     weights: "dict[str, Tensor]"
     seconds: float = 0.0
     samples: int = 0
-    stream_off: tuple[float, float] = (0.0, 0.0)
 
 
 class Ground:
@@ -169,10 +168,10 @@ class Ground:
             self.stores[name].fill(self.progress)  # which a training would do, too
             begin = time.monotonic()
             wanted = streams(self.model, self.data[name], self.progress)
-            off = calibrate(self.model, self.stores[name], wanted, self.progress)
+            calibrate(self.model, self.stores[name], wanted, self.progress)
             seconds = time.monotonic() - begin
             samples = sum(map(len, wanted.batches))
-            found[name] = Start(weights=self.weights(), seconds=seconds, samples=samples, stream_off=off)
+            found[name] = Start(weights=self.weights(), seconds=seconds, samples=samples)
             self.take(found["scratch"])
         return found
 

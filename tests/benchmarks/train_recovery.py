@@ -26,7 +26,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.evidence import record
-from tests.benchmarks.recovery_ground import CALIBRATED, DEMO, FRESH, SAMPLES, WORK, Ground, How, prepared
+from tests.benchmarks.recovery_ground import DEMO, SAMPLES, WORK, Ground, How, prepared
 from tests.tasks.task import TASKS
 from zoo.adapter import WEIGHTS_NAME
 from zoo.evaluation.intervals import Interval, of_difference, of_mean
@@ -218,8 +218,8 @@ def main() -> None:
         met(values),
         "an aLoRA from nothing, same model, modules, rank, batch and order, in the same run",
         f"python -m tests.benchmarks.train_recovery --device {how.device} --dtype {how.dtype}",
-        note=f"learning rates tried: {_listed(FRESH)} from nothing, {_listed(CALIBRATED)} of a recovery; "
-        f"each arm's fastest counts; looks every {how.every} steps, every "
+        note=f"learning rates tried: {_listed(how.fresh)} from nothing, {_listed(how.calibrated)} of a "
+        f"recovery; each arm's fastest counts; looks every {how.every} steps, every "
         f"{how.every_open} of an open task; {SAMPLES} sample requests shown to the "
         "invention",
     )

@@ -47,6 +47,19 @@ def test_a_dry_run_writes_nothing(run: Run, make_adapter: Make, tiny_base: BaseM
     assert "lora_alpha" in said
 
 
+def test_the_plan_of_a_calibrated_recovery_says_what_it_adds(
+    run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}\n")
+    given = ["--dry-run", "--base", tiny_base.folder, "--invocation", WRITTEN, "--recover", data]
+    source = make_adapter()
+    plain, calibrated = (run(source, *given, *more) for more in ([], ["--calibrate"]))
+    assert (plain[0], calibrated[0]) == (0, 0)
+    assert "add output projections" in calibrated[1]
+    assert "add output projections" not in plain[1]
+
+
 @pytest.mark.parametrize("dry", [True, False])
 def test_json_is_the_whole_of_stdout(
     dry: bool, run: Run, make_adapter: Make, tiny_base: BaseModel, tmp_path: Path

@@ -99,6 +99,13 @@ def test_the_share_of_what_is_written_is_found(tmp_path: Path) -> None:
     assert [share(one) for one in seen] == pytest.approx([multiplier] * len(seen), rel=1e-4)
 
 
+def test_a_share_that_is_1_but_for_rounding_is_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, samples = build(tmp_path, "llama")
+    for found, taken in ((1.003, 1.0), (0.22, 0.22)):
+        monkeypatch.setattr(calibration, "share", lambda _, found=found: found)
+        assert streams(model, samples).share == pytest.approx(taken, abs=1e-9)
+
+
 def test_layers_that_add_something_else_are_told(tmp_path: Path) -> None:
     model, samples = build(tmp_path, "gemma3")
     with pytest.raises(UndecidedError, match="adds something else"):

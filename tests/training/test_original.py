@@ -154,6 +154,9 @@ def test_the_recovered_adapter_is_nearer_to_the_original_than_the_cut_one(
     columns = done.behaviour.agreement
     assert columns["lora"] == 1.0  # the original's column: all are held against it
     assert columns["recovered"] >= columns["relabelled"]
+    assert done.behaviour.comparison is not None
+    assert done.behaviour.comparison.verdict != "equivalent"  # so few samples cannot tell
+    assert "--calibrate" not in "\n".join(done.lines())  # it would be refused
     assert done.fold_error > 0.01
 
 

@@ -58,7 +58,7 @@ def convert(
 
     places = c.places(paths, concat=concat, dry_run=dry_run)
     safe = {"safe": project_safe, "aligned": aligned, "unaligned": unaligned, "select": safe_modules}
-    changes = Changes.parse(truncate=truncate, grow=grow, **safe)
+    changes = Changes.parse(truncate=truncate, grow=grow, outputs=calibrate, **safe)
     plan = plan_conversion(
         places.source, also=places.also, weights=weights, base=base,
         invocation_text=invocation, position=Position(position) if position else None,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CHOICES = 32
-DECODED = {"cuda": 256}  # samples that are decoded together; a pass takes a GPU about as long for one
+DECODED = {"cuda": 256}  # samples that are decoded together, a token of each in a pass
 KEPT_TOKENS = 128  # whose logits over the vocabulary are held at once
 
 
