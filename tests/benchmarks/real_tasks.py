@@ -107,8 +107,8 @@ def project_of(task: Task, work: Path, *, base: str = "", sizes: tuple[int, int]
 
 
 def how_of(task: Task, *, device: str, dtype: Dtype) -> How:
-    """How a task is made when it is recorded."""
-    return How(steps=task.steps, recovery=100, device=device, dtype=dtype)
+    """How a task is made when it is recorded; `scores` needs no verdict of the conversion's own."""
+    return How(steps=task.steps, recovery=100, verdict=False, device=device, dtype=dtype)
 
 
 def _shown(found: Interval) -> dict[str, Any]:

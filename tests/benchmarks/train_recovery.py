@@ -12,6 +12,8 @@ it has is read on held-out samples that no arm trains on; the final metric is of
 real validation samples, on the held-out ones. The training from nothing runs three times as long. An arm
 that never reaches the target counts as one step more than it ran. A calibrated start that is there already
 counts as one step; since a calibration is no step, what it took in seconds is said beside what a step takes.
+A task on which neither the training from nothing nor a recovery reaches the target is out of an aLoRA's reach
+here: it has no ratio, and is named in the record.
 Work is kept, arm by arm: a run that was killed goes on.
 
 Run: python -m tests.benchmarks.train_recovery [--task NAME …] [--device cuda] [--dtype bfloat16]
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TARGET, FEWER, WITHIN = 0.97, 3.0, 0.03
+TASKS_IN_REACH = 4  # at least
 ARMS = ("scratch", "real", "auto")
 
 
@@ -160,13 +163,22 @@ def measured(name: str, how: How) -> dict[str, Any]:
 
 
 def met(values: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Every task recovers in a third of the steps, and made data are as good as real ones."""
-    return all(
-        value["real"]["reached"]
-        and value["fewer_real"] >= FEWER
-        and value["auto_minus_real"]["value"] >= -WITHIN
-        for value in values.values()
+    """Every task in reach recovers in a third of the steps; made data are as good as real ones on all."""
+    reachable = [value for name, value in values.items() if name not in beyond(values)]
+    return (
+        len(reachable) >= TASKS_IN_REACH
+        and all(value["real"]["reached"] and value["fewer_real"] >= FEWER for value in reachable)
+        and all(value["auto_minus_real"]["value"] >= -WITHIN for value in values.values())
     )
+
+
+def beyond(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The tasks on which no arm that learns from real data reaches the target."""
+    return [
+        name
+        for name, value in values.items()
+        if not (value["scratch"]["reached"] or value["real"]["reached"])
+    ]
 
 
 def _shown(found: Interval) -> dict[str, Any]:
@@ -214,14 +226,15 @@ def main() -> None:
         "Steps from nothing divided by steps of a recovery, to 0.97 of the teacher's metric; made data "
         "against real data by the final metric",
         values,
-        f">= {FEWER:g} on every task; auto within {WITHIN} of real data",
+        f">= {FEWER:g} on every task that an aLoRA reaches it on, {TASKS_IN_REACH} at least; auto within "
+        f"{WITHIN} of real data",
         met(values),
         "an aLoRA from nothing, same model, modules, rank, batch and order, in the same run",
         f"python -m tests.benchmarks.train_recovery --device {how.device} --dtype {how.dtype}",
-        note=f"learning rates tried: {_listed(how.fresh)} from nothing, {_listed(how.calibrated)} of a "
-        f"recovery; each arm's fastest counts; looks every {how.every} steps, every "
-        f"{how.every_open} of an open task; {SAMPLES} sample requests shown to the "
-        "invention",
+        note=f"reached by no arm: {', '.join(beyond(values)) or 'none'}; learning rates tried: "
+        f"{_listed(how.fresh)} from nothing, {_listed(how.calibrated)} of a recovery; each arm's fastest "
+        f"counts; looks every {how.every} steps, every {how.every_open} of an open task; {SAMPLES} sample "
+        "requests shown to the invention",
     )
 
 

@@ -1,11 +1,22 @@
-"""The four tasks' rows: what a caller would send, and the answer that is wanted."""
+"""The tasks' rows: what a caller would send, and the answer that is wanted."""
 
 import random
 import re
 from collections.abc import Sequence
 
 from tests.demo.relevance_data import read_pairs
-from tests.tasks.texts import Row, Split, articles, asked, divided, headlines
+from tests.tasks.texts import (
+    ENCYCLOPAEDIA,
+    WEB,
+    Row,
+    Split,
+    articles,
+    asked,
+    divided,
+    headlines,
+    plain,
+    unlike,
+)
 
 BLOCK = 5  # passages whose questions are exchanged: one group, so no question is in two parts
 REQUIREMENTS = {
@@ -48,11 +59,28 @@ def satire() -> Split:
 
 
 def _satire(chosen: Sequence[tuple[str, bool]], _: random.Random) -> list[Row]:
-    sides = [[text for text, is_satire in chosen if is_satire is wanted] for wanted in (True, False)]
+    return _told_apart([(text, "satire" if satirical else "news") for text, satirical in chosen])
+
+
+def register() -> Split:
+    """Beginnings of an encyclopaedia's articles and of web pages, half of each."""
+    found = {
+        plain(text): answer
+        for answer, source in (("encyclopaedia", ENCYCLOPAEDIA), ("web", WEB))
+        for text in articles(200, 60, source)
+    }
+    chosen = [(text, found[text]) for text in unlike(list(found), words=8)]
+    return divided(chosen, 400, lambda part, _: _told_apart(part))
+
+
+def _told_apart(labelled: Sequence[tuple[str, str]]) -> list[Row]:
+    """Texts with one of two answers in turn, as many of one as of the other."""
+    answers = sorted({answer for _, answer in labelled})
+    sides = [[text for text, answer in labelled if answer == wanted] for wanted in answers]
     return [
         {"messages": asked(text), "answer": answer, "group": text}
-        for pair in zip(*sides, strict=False)  # as many of one as of the other
-        for text, answer in zip(pair, ("satire", "news"), strict=True)
+        for pair in zip(*sides, strict=False)
+        for text, answer in zip(pair, answers, strict=True)
     ]
 
 

@@ -188,6 +188,17 @@ TASKS = (
         steps=300,
     ),
     Task(
+        name="register",
+        does="Says whether a text is written like an encyclopaedia's article or like a web page.",
+        wants="A conversation whose last message is the text.",
+        source=f"{EVALS}, schelling_point: beginnings of articles, wikipedia and openwebtext",
+        license="CC BY-SA 3.0 (wikipedia) and CC0 (openwebtext), as the package says",
+        contract=CONTRACTS / "register.yaml",
+        question='Is this text from an encyclopaedia or from a web page? Answer "encyclopaedia" or "web".',
+        rows=rows.register,
+        steps=200,
+    ),
+    Task(
         name="requirement-check",
         does="Says how likely the assistant's last reply meets a requirement.",
         wants="A conversation that ends with the assistant's reply, and the argument `requirement`.",

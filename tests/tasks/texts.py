@@ -13,12 +13,21 @@ Row = dict[str, Any]  # a line of a project's data/requests.jsonl
 Split = tuple[list[Row], list[Row]]  # to train on (and to choose the best step), held out
 
 
+WEB, ENCYCLOPAEDIA = "owt_5", "wikipedia_5"
+PLAIN = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+
+
 @cache
-def articles(longest: int, shortest: int) -> tuple[str, ...]:
-    """Beginnings of web articles in whole sentences, of so many characters; no two have much in common."""
-    lines = evals_file("schelling_point/owt_5.jsonl").read_text(encoding="utf-8").splitlines()
+def articles(longest: int, shortest: int, source: str = WEB) -> tuple[str, ...]:
+    """Beginnings of articles in whole sentences, of so many characters; no two have much in common."""
+    lines = evals_file(f"schelling_point/{source}.jsonl").read_text(encoding="utf-8").splitlines()
     texts = (first_sentences(" ".join(json.loads(line)["0"].split()), longest) for line in lines)
     return unlike([text for text in texts if len(text) >= shortest], words=8)
+
+
+def plain(text: str) -> str:
+    """A text in ASCII, typographic quotes as straight ones: two sources are not told apart by their bytes."""
+    return text.translate(PLAIN).encode("ascii", "ignore").decode()
 
 
 @cache

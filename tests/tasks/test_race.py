@@ -1,0 +1,42 @@
+"""What the race of recoveries against trainings from nothing calls met."""
+
+from typing import Any
+
+from tests.benchmarks.train_recovery import beyond, met
+
+
+def value(
+    *, scratch: bool = True, real: bool = True, fewer: float = 5.0, made: float = 0.0
+) -> dict[str, Any]:
+    """What is measured of a task, as far as the verdict reads it."""
+    return {
+        "scratch": {"reached": scratch},
+        "real": {"reached": real},
+        "fewer_real": fewer,
+        "auto_minus_real": {"value": made},
+    }
+
+
+def four(**other: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {**{f"task-{index}": value() for index in range(4)}, **other}
+
+
+def test_every_task_in_reach_has_to_be_won_and_there_are_four_at_least() -> None:
+    assert met(four())
+    assert not met(four(slow=value(fewer=2.9)))
+    assert not met(four(lost=value(real=False, fewer=5.0)))
+    assert not met({name: one for name, one in four().items() if name != "task-3"})
+
+
+def test_made_data_have_to_be_as_good_on_every_task() -> None:
+    assert met(four(close=value(made=-0.03)))
+    assert not met(four(worse=value(made=-0.031)))
+
+
+def test_a_task_that_no_arm_reaches_is_named_and_has_no_ratio() -> None:
+    hard = four(hard=value(scratch=False, real=False, fewer=1.0))
+
+    assert beyond(hard) == ["hard"]
+    assert met(hard)
+    assert not met(four(hard=value(scratch=False, real=False, made=-0.2)))
+    assert beyond(four(won=value(scratch=False))) == []
