@@ -208,16 +208,18 @@ class Ground:
 
     def right(self, store: PrefixStore) -> list[float]:
         """Whether each answer is the wanted one: the likeliest of a closed set, else decoded greedily."""
-        expected = [sample.answer for sample in store.samples]
         given = answer_all(store, self.options)
-        return [float(one == wanted) for one, wanted in zip(given, expected, strict=True)]
+        return [
+            # the same text may be put into tokens in several ways
+            float(one == sample.answer or self.prompter.decode(one) == self.prompter.decode(sample.answer))
+            for one, sample in zip(given, store.samples, strict=True)
+        ]
 
     def _invented(self, base: BaseModel, relabelled: Path) -> Sequence[Sample]:
         how, race = self.how, self.race
         shown = race.folder / "sample-requests.jsonl"
         lines = race.train.read_text(encoding="utf-8").splitlines()
-        step = max(1, len(lines) // SAMPLES)
-        shown.write_text("\n".join(lines[::step][:SAMPLES]), encoding="utf-8")
+        shown.write_text("\n".join(_spread(lines)), encoding="utf-8")
         made = invent(
             race.folder / "invented.jsonl",
             base=base,
@@ -233,3 +235,15 @@ class Ground:
         )
         print(json.dumps({key: made.record[key] for key in ("drafted", "crossed", "rejected", "answers")}))
         return read_dataset(made.path, values=race.contract is not None).samples
+
+
+def _spread(lines: Sequence[str]) -> list[str]:
+    """A few requests from all over the data, with every value of the arguments where these are few."""
+    by_arguments: dict[str, list[str]] = {}
+    for line in lines:
+        arguments = json.dumps(json.loads(line).get("arguments", {}), sort_keys=True)
+        by_arguments.setdefault(arguments, []).append(line)
+    alike = list(by_arguments.values())[:SAMPLES]
+    share = -(-SAMPLES // len(alike))
+    rounds = [[own[place * len(own) // share] for own in alike] for place in range(share)]
+    return [line for one in rounds for line in one][:SAMPLES]

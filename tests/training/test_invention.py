@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tests.conftest import INVOCATION_TEXT
 from zoo.conversion import apply, convert, plan_conversion
 from zoo.errors import RefusedError, SpecError, UsageError
 from zoo.models import BaseModel
+from zoo.prompts import Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.release import SampleRequest
 from zoo.training.contract import Contract
@@ -77,6 +79,20 @@ def test_system_messages_and_repeated_arguments_are_not_written_anew() -> None:
         {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello there."}]}
     )
     assert [part.title for part in exemplars([system])[0].written] == ["User"]
+
+
+def test_each_of_a_few_arguments_is_drawn_as_often_as_another(tiny_base: BaseModel) -> None:
+    rules = ("short", "short", "short", "short", "polite", "rhymed")
+    few = exemplars([request(f"Reply {n}.", rule=rule) for n, rule in enumerate(rules)])
+    own = exemplars([request(f"Reply {n}.", rule=f"rule {n}") for n in range(6)])  # each written anew
+    plain = exemplars([request(f"Reply {n}.") for n in range(6)])
+
+    assert [len(alike) for alike in drafting.by_arguments(few)] == [4, 1, 1]
+    assert [len(alike) for alike in drafting.by_arguments(own)] == [6]
+    assert [len(alike) for alike in drafting.by_arguments(plain)] == [6]
+    written = drafting.Drafting(few, Prompter(tiny_base), longest=512).round(count=300, seed="0").rows
+    counts = Counter(draft.exemplar.request["arguments"]["rule"] for draft in written)
+    assert all(70 <= count <= 130 for count in counts.values())  # 200, 50 and 50 by the samples
 
 
 def test_an_invocation_written_by_the_caller_stays_at_the_end() -> None:

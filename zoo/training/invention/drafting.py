@@ -8,6 +8,7 @@ Without samples: the base's own chat template up to where a user speaks; an inst
 writes what users write. Source: Magpie, arXiv 2406.08464.
 """
 
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,7 @@ class Drafting:
         self._prompter = prompter
         self._longest = longest
         self._subjects = Subjects(prompter)
+        self._alike = by_arguments(exemplars)
         self._sizes: dict[str, list[int]] = {}
         for one in exemplars:
             for part in one.written:
@@ -154,7 +156,7 @@ class Drafting:
 
         A model writes about what it read last, so rows differ in it: each has a sample of its own there.
         """
-        exemplar = drawn.choice(self._exemplars)
+        exemplar = drawn.choice(drawn.choice(self._alike))
         subject = self._subjects.drawn(drawn, [self._subject(one) for one in self._exemplars])
         gaps, before = [], self._told(exemplar) + RECORD + _headed(TITLE, subject)
         for part in exemplar.parts:
@@ -179,6 +181,20 @@ class Drafting:
         once, twice = (_conversation(self._prompter, turns) for turns in (1, 3))
         rows = [twice if drawn.random() < AGAIN else once for _ in range(count)]
         return self._drafts((), rows, stop=None)
+
+
+def by_arguments(exemplars: Sequence[Exemplar]) -> list[list[Exemplar]]:
+    """Samples by the arguments that new requests repeat: each set of them is drawn as often.
+
+    They may be few, such as the requirements that an adapter knows: it has to be as good on each, however
+    often the samples have it.
+    """
+    found: dict[str, list[Exemplar]] = {}
+    for one in exemplars:
+        anew = {part.place[1] for part in one.written if part.place[0] == "arguments"}
+        kept = {name: value for name, value in one.request.get("arguments", {}).items() if name not in anew}
+        found.setdefault(json.dumps(kept, sort_keys=True), []).append(one)
+    return list(found.values())
 
 
 def _headed(title: str, text: str) -> str:
