@@ -75,6 +75,7 @@ TASK = {
         "trivial": 0.5,
         **{arm: {"value": 0.9, "interval_95": [0.88, 0.92]} for arm in ARMS},
         "recovered_minus_lora": {"value": -0.01, "interval_95": [-0.02, 0.004]},
+        "verdicts": ["equivalent", "undecided", "equivalent"],
     },
 }
 
@@ -84,7 +85,7 @@ def test_the_real_tasks_have_a_table_of_their_own(monkeypatch: pytest.MonkeyPatc
     shown = "| satire | 994 in 994 groups | 3 | 0.500 | " + "0.900 (0.880 to 0.920) | " * 4
 
     monkeypatch.setattr(readme, "task_records", lambda: [TASK])
-    assert f"{shown}-0.010 (-0.020 to 0.004) |" in updated(with_place)
+    assert f"{shown}-0.010 (-0.020 to 0.004) | equivalent, undecided |" in updated(with_place)
     assert "satire (bar not met)" in task_table([{**TASK, "met": False}])
     with pytest.raises(ValueError, match="markers"):
         updated(README.replace(TASKS_BEGIN, ""))

@@ -59,8 +59,9 @@ def task_records() -> list[dict[str, Any]]:
 def task_table(records: Iterable[Mapping[str, Any]]) -> str:
     """The real tasks as a Markdown table: right answers on held-out samples, with 95 % intervals."""
     lines = [
-        f"| task | held out | seeds | commonest answer | {' | '.join(ARMS.values())} | recovered − LoRA |",
-        f"|---|---|---|---|{'---|' * len(ARMS)}---|",
+        f"| task | held out | seeds | commonest answer | {' | '.join(ARMS.values())} | recovered − LoRA "
+        "| zoo's verdict |",
+        f"|---|---|---|---|{'---|' * len(ARMS)}---|---|",
     ]
     for record in records:
         value = record["value"]
@@ -71,6 +72,7 @@ def task_table(records: Iterable[Mapping[str, Any]]) -> str:
             f"{value['trivial']:.3f}",
             *(_with_interval(value[arm]) for arm in ARMS),
             _with_interval(value["recovered_minus_lora"]),
+            ", ".join(dict.fromkeys(value.get("verdicts", ()))) or "not asked",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

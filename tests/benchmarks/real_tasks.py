@@ -22,11 +22,12 @@ from typing import Any
 from tests.benchmarks.evidence import ROOT, record
 from tests.tasks.arms import ARMS, How, make, scores
 from tests.tasks.task import TASKS, Project, Task, task_named, write_project
-from zoo.adapter import RELEASE_NAME
+from zoo.adapter import LOCK_NAME, RELEASE_NAME
 from zoo.evaluation.intervals import Interval, of_difference, of_mean
 from zoo.models import Dtype
 from zoo.provenance import sha256_bytes
 from zoo.specs.document import read_yaml
+from zoo.specs.lock import Lock
 from zoo.specs.release import ReleaseSpec
 from zoo.training.dataset import read_dataset
 
@@ -54,11 +55,19 @@ def measure(
     work = work_of(task, how, base=base, sizes=sizes)
     project = project_of(task, work, base=base, sizes=sizes)
     per_seed: list[dict[str, list[float]]] = []
+    verdicts: list[str] = []
     for seed in seeds:
         folder = work / f"seed-{seed}"
         make(project, folder, how, seed, progress=_told(f"{task.name}, seed {seed}"))
         per_seed.append({arm: scores(project, folder, arm, how) for arm in ARMS})
-    return summary(project, per_seed)
+        verdicts.append(verdict_of(folder / "recovered"))
+    return {**summary(project, per_seed), "verdicts": verdicts}
+
+
+def verdict_of(recovered: Path) -> str:
+    """What the conversion itself said of its recovery; see `zoo.evaluation.verdict`."""
+    lock = Lock.model_validate_json((recovered / LOCK_NAME).read_bytes())
+    return lock.behaviour.comparison.verdict if lock.behaviour.comparison else ""
 
 
 def summary(project: Project, per_seed: Sequence[dict[str, list[float]]]) -> dict[str, Any]:
@@ -108,8 +117,8 @@ def project_of(task: Task, work: Path, *, base: str = "", sizes: tuple[int, int]
 
 
 def how_of(task: Task, *, device: str, dtype: Dtype) -> How:
-    """How a task is made when it is recorded; `scores` needs no verdict of the conversion's own."""
-    return How(steps=task.steps, recovery=100, verdict=False, device=device, dtype=dtype)
+    """How a task is made when it is recorded."""
+    return How(steps=task.steps, recovery=task.steps, device=device, dtype=dtype)
 
 
 def _shown(found: Interval) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.real_tasks import met, summary
+from tests.benchmarks.real_tasks import met, summary, verdict_of
 from tests.tasks import arms
 from tests.tasks.arms import ARMS, How, make, scores
 from tests.tasks.task import Project, task_named, write_project
@@ -49,6 +49,8 @@ def test_every_arm_is_made_and_measured_once(name: str, tiny_base: BaseModel, tm
     assert {arm: lock.training and lock.training.method for arm, lock in locks.items()} == {
         "scratch": "supervised", "relabelled": None, "recovered": "distillation",
     }  # fmt: skip
+    assert verdict_of(folder / "recovered") in ("equivalent", "undecided", "degraded", "re-reads")
+    assert verdict_of(folder / "scratch") == ""  # nothing was recovered there
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     make(project, folder, HOW, seed=0)
     (folder / "lora.scores.json").write_text("[0.5]")
