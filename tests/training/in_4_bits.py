@@ -60,6 +60,25 @@ def test_every_linear_layer_but_the_head_is_in_4_bits(wide_base: BaseModel) -> N
         quantised._check_bits(small, wide_base)
 
 
+def test_a_cpu_that_packs_weights_for_inference_is_kept_from_it(
+    wide_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On such a CPU, and on this one as if it were one: what is packed passes no gradients back."""
+    monkeypatch.setattr(import_module("bitsandbytes.nn.modules"), "has_avx512bf16", lambda: True)
+    monkeypatch.setattr(import_module("bitsandbytes"), "matmul_4bit", lambda inputs, *_, **__: inputs)
+
+    def packs() -> bool:
+        model = quantised.load_in_4_bits(wide_base, dtype="float32", device="cpu")
+        layer = model.model.layers[0].mlp.up_proj
+        with torch.no_grad():
+            layer(torch.ones(1, layer.in_features))
+        return bool(getattr(layer.weight.quant_state, "packing_format_for_cpu", False))
+
+    assert not packs()
+    monkeypatch.setattr(quantised, "_keep_differentiable", lambda model: None)  # control
+    assert packs()
+
+
 def adapted(base: BaseModel, load: Any) -> PeftModel:
     torch.manual_seed(0)
     config = LoraConfig(

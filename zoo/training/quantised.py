@@ -41,6 +41,7 @@ def load_in_4_bits(base: BaseModel, *, dtype: Dtype = "bfloat16", device: str = 
     )
     model = load_model(base, dtype=dtype, device=device, quantisation=wanted)
     _check_bits(model, base)
+    _keep_differentiable(model)
     return model
 
 
@@ -55,6 +56,18 @@ def check_package() -> None:
             "a base in 4 bits wants the package bitsandbytes, which is not installed",
             hint="pip install 'alora-zoo[4bit]'",
         )
+
+
+def _keep_differentiable(model: Any) -> None:
+    """Keeps layers from packing their weights for inference, for which no derivative is there.
+
+    bitsandbytes 0.50 does so on CPUs with AVX512-BF16, in the first pass that wants no gradients (`forward`
+    in `nn/modules.py`): a prefix is such a pass, and answers behind it would pass nothing back.
+    """
+    packed: Any = import_module("bitsandbytes.nn").Linear4bit
+    for one in model.modules():
+        if isinstance(one, packed):
+            one.support_avx512bf16_for_cpu = False
 
 
 def _check_bits(model: Any, base: BaseModel) -> None:
