@@ -53,7 +53,7 @@ class How:
     every: int = 15
     every_open: int = 50
     fresh: tuple[float, ...] = (1e-3, 3e-3)
-    calibrated: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    calibrated: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     invented: int = 2048
     rows: int = 256
     share: float = 0.15

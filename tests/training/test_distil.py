@@ -20,11 +20,11 @@ from zoo.converters.rank import grow
 from zoo.errors import UndecidedError, UsageError
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Invocation, Prompter
-from zoo.training import calibration
+from zoo.training import calibration, distil
 from zoo.training.dataset import Encoded, encode, read_dataset
 from zoo.training.distil import Recovery, recover
 from zoo.training.distil_settings import DistilSettings
-from zoo.training.optimise import Recipe
+from zoo.training.optimise import Recipe, optimise
 from zoo.training.parts import DataSettings
 from zoo.training.teacher import Teacher
 
@@ -262,6 +262,7 @@ CALIBRATED = replace(
     SETTINGS,
     recipe=replace(SETTINGS.recipe, steps=1, learning_rate=1e-9, warmup=0, check_every=1),
     calibrate=True,
+    calm=True,
     control=False,
 )
 
@@ -299,6 +300,7 @@ def test_a_calibrated_recovery_is_closer_before_its_first_step(
     assert said["kept"]
     assert said["divergence"][1] < 0.5 * said["divergence"][0]
     assert said["stream_off"][1] < said["stream_off"][0]
+    assert done.training.settings["recipe"]["learning_rate"] <= 0.5e-9  # smaller steps so close to the LoRA
     assert done.looks[0][1]["divergence"] == pytest.approx(said["divergence"][1])
     without = recover(**given, settings=replace(CALIBRATED, calibrate=False))
     assert "calibration" not in without.training.settings
@@ -311,6 +313,31 @@ def test_a_calibrated_recovery_is_closer_before_its_first_step(
     assert found < 0.5 * plain
     unmoved = [name for name in done.weights if "o_proj" not in name and "down_proj" not in name]
     assert all(torch.allclose(done.weights[name], without.weights[name], atol=1e-6) for name in unmoved)
+
+
+def test_the_control_begins_at_nothing_and_takes_whole_steps(
+    tiny_base: BaseModel,
+    invocation: Invocation,
+    with_outputs: Path,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the small steps behind a calibration it would lose, and the boundary never be found to be why."""
+    rates: dict[str, float] = {}
+
+    def spied(task: Any, recipe: Recipe, *, label: str, **given: Any) -> Any:
+        rates[label] = recipe.learning_rate
+        return optimise(task, recipe, label=label, **given)
+
+    monkeypatch.setattr(distil, "optimise", spied)
+    monkeypatch.setattr(distil, "calibrate", lambda *_: (1.0, 1.0))  # it stays degraded
+    monkeypatch.setattr(distil, "_left", lambda said: 0.1)
+    recipe = replace(CALIBRATED.recipe, steps=4, patience=2)
+    recover(
+        base=tiny_base, relabelled=with_outputs, invocation=invocation, data=write(task(60)),
+        settings=replace(CALIBRATED, recipe=recipe, control=True),
+    )  # fmt: skip
+    assert rates == {"distil": 1e-10, "control": 1e-9}
 
 
 def test_a_calibration_that_comes_no_closer_is_taken_back(
@@ -335,6 +362,7 @@ def test_a_calibration_that_comes_no_closer_is_taken_back(
         settings=CALIBRATED,
     )
     assert not done.training.settings["calibration"]["kept"]
+    assert done.training.settings["recipe"]["learning_rate"] == 1e-9
     before = load_file(with_outputs / "adapter_model.safetensors")
     assert all(torch.allclose(done.weights[name], before[name].float(), atol=1e-6) for name in before)
 

@@ -38,8 +38,16 @@ def test_an_early_end_says_where() -> None:
     )  # fmt: skip
 
 
-def test_steps_behind_a_calibration_are_smaller_unless_told() -> None:
+@pytest.mark.parametrize(("left", "share"), [(0.01, 0.1), (0.3, 0.3), (1.0, 1.0), (1.2, 1.0)])
+def test_steps_are_the_smaller_the_closer_a_calibration_came(left: float, share: float) -> None:
     plain, calibrated = (DistilSettings.of(calibrate=on) for on in (False, True))
     assert calibrated.calibrate
-    assert calibrated.recipe.learning_rate == pytest.approx(0.3 * plain.recipe.learning_rate)
-    assert DistilSettings.of(calibrate=True, learning_rate=5e-4).recipe.learning_rate == 5e-4
+    assert calibrated.recipe == plain.recipe  # which the control trains with
+    found = calibrated.behind(left).recipe.learning_rate
+    assert found == pytest.approx(share * plain.recipe.learning_rate)
+    assert calibrated.behind(left + 1e-6).recipe.learning_rate == found
+
+
+def test_steps_of_a_given_size_are_taken_behind_a_calibration_too() -> None:
+    given = DistilSettings.of(calibrate=True, learning_rate=5e-4)
+    assert given.behind(0.01).recipe.learning_rate == 5e-4

@@ -44,7 +44,7 @@ Io = Annotated[
 RecoverRate = Annotated[
     float,
     typer.Option(
-        "--recover-lr", min=0.0, help="Highest learning rate; 0 is the optimiser's own, 0.3 of it calibrated."
+        "--recover-lr", min=0.0, help="Highest learning rate; 0 is the optimiser's own, calibrated less."
     ),
 ]
 RecoverBatch = Annotated[int, typer.Option(min=1, help="Samples a step.")]

@@ -191,7 +191,8 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
     measured.before(progress)
 
     more = _calibrated(run, train, validation, teachers[1], wanted) if wanted else {}
-    optimised = _distil(run, train, validation, teachers, run.settings.recipe, name=RUN)
+    settings = run.settings.behind(_left(more["calibration"])) if more else run.settings
+    optimised = _distil(run, train, validation, teachers, settings.recipe, name=RUN)
     measured.after(progress)
     made = weights(model)
     ending = run.settings.ending(optimised)
@@ -203,7 +204,7 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
         weights=made,
         training=distillation_record(
             parts,
-            run.settings,
+            settings,
             optimised,
             dtype=dtype,
             more={"teacher": teachers[0].note(), "ended": ending.said, **more},
@@ -253,6 +254,12 @@ def _calibrated(
             "kept": kept,
         }
     }  # fmt: skip
+
+
+def _left(calibration: Mapping[str, Any]) -> float:
+    """Of the divergence, the share that a calibration left."""
+    before, after = calibration["divergence"]
+    return float(after / max(before, NO_FURTHER)) if calibration["kept"] else 1.0
 
 
 def _distil(

@@ -13,7 +13,7 @@ from zoo.training.plan import RATES
 
 STEPS, BATCH = 100, 8
 CHECK_EVERY, PATIENCE = 5, 10
-CALM = 0.3  # of the optimiser's own rate behind a calibration: larger steps lead away from a start so close
+CALM = 0.1  # of the optimiser's own rate, at least: larger steps lead away from a start as close as this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class DistilSettings:
         margin: how much of the metric may be lost, at most, to be called equivalent.
         calibrate: whether the output projections are fitted in closed form before the first step; see
             `zoo.training.calibration`.
+        calm: whether steps are the smaller the closer a calibration came; not where people set their size.
         control: whether a degraded result is held against a fresh LoRA on the whole prompt.
     """
 
@@ -55,6 +56,7 @@ class DistilSettings:
     teacher_top_k: int = 0
     margin: float = MARGIN
     calibrate: bool = False
+    calm: bool = False
     control: bool = True
 
     @classmethod
@@ -76,7 +78,7 @@ class DistilSettings:
         Args:
             steps: optimiser steps, at most.
             eval_data: a data file of its own to measure on.
-            learning_rate: 0 is the optimiser's own, and less of it behind a calibration.
+            learning_rate: 0 is the optimiser's own, and less of it behind a calibration; see `behind`.
             batch: samples a step.
             optimizer: see `zoo.training.optimisers`.
             patience: looks without a closer one after which it ends; 0 is never.
@@ -84,14 +86,13 @@ class DistilSettings:
             calibrate: see the class.
             more: other fields of the class.
         """
-        chosen = cls(calibrate=calibrate, **more)
-        own = RATES[optimizer] * (CALM if calibrate else 1.0)
+        chosen = cls(calibrate=calibrate, calm=calibrate and not learning_rate, **more)
         return replace(
             chosen,
             recipe=replace(
                 chosen.recipe,
                 steps=steps,
-                learning_rate=learning_rate or own,
+                learning_rate=learning_rate or RATES[optimizer],
                 batch=batch,
                 micro_batch=batch,
                 optimizer=optimizer,
@@ -99,6 +100,18 @@ class DistilSettings:
             ),
             data=replace(chosen.data, eval_data=eval_data, max_tokens=max_tokens or chosen.data.max_tokens),
         )
+
+    def behind(self, left: float) -> Self:
+        """The settings of the steps behind a calibration.
+
+        Args:
+            left: of the divergence from the teacher, the share that it left; 1 where it was taken back.
+        """
+        if not self.calm:
+            return self
+        # one digit: a run that goes on calibrates again, and must not differ by how its sums were rounded
+        rate = float(f"{self.recipe.learning_rate * min(1.0, max(CALM, left)):.0e}")
+        return replace(self, recipe=replace(self.recipe, learning_rate=rate))
 
     def identity(self) -> dict[str, Any]:
         """What decides the teacher's predictions, as JSON values."""
