@@ -1,9 +1,10 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import INVOCATION_TEXT
 from zoo.models import BaseModel
@@ -48,3 +49,12 @@ def invocation(prompter: Prompter) -> Invocation:
     return Invocation(
         text=INVOCATION_TEXT, ids=prompter.encode(INVOCATION_TEXT), position=Position.AFTER_PROMPT
     )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums are rounded in the order of threads: a run and the one it is compared with have the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

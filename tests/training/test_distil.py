@@ -4,10 +4,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,16 +16,14 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import INVOCATION_TEXT
 from tests.training.conftest import Write, task
 from zoo.converters.rank import grow
-from zoo.errors import UndecidedError, UsageError
+from zoo.errors import UsageError
 from zoo.models import BaseModel, load_model
 from zoo.prompts import Invocation, Prompter
-from zoo.training import calibration, distil
 from zoo.training.dataset import Encoded, encode, read_dataset
 from zoo.training.distil import Recovery, recover
 from zoo.training.distil_settings import DistilSettings
-from zoo.training.optimise import Recipe, optimise
+from zoo.training.optimise import Recipe
 from zoo.training.parts import DataSettings
-from zoo.training.teacher import Teacher
 
 SETTINGS = DistilSettings(
     recipe=Recipe(steps=60, batch=8, micro_batch=8, learning_rate=1e-2, warmup=4, check_every=5),
@@ -116,15 +113,6 @@ def test_without_steps_that_help_the_relabelled_weights_stay(
     before = load_file(relabelled / "adapter_model.safetensors")
     assert all(torch.equal(done.weights[name], before[name].float()) for name in before)
     assert done.behaviour.agreement["recovered"] == done.behaviour.agreement["relabelled"]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums are rounded in the order of threads: a run and the one it is compared with have the same."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 RESUMED = replace(
@@ -256,133 +244,3 @@ def test_grown_weights_start_where_the_relabelled_ones_do_and_have_more_to_learn
         if "lora_B" in name:
             assert tensor.shape[1] == 24
             assert bool((tensor[:, 16:] != 0).any())  # the new columns took part
-
-
-CALIBRATED = replace(
-    SETTINGS,
-    recipe=replace(SETTINGS.recipe, steps=1, learning_rate=1e-9, warmup=0, check_every=1),
-    calibrate=True,
-    calm=True,
-    control=False,
-)
-
-
-@pytest.fixture
-def with_outputs(invocation: Invocation, make_adapter: Callable[..., Path]) -> Path:
-    """A LoRA on what attention and MLP read, which could also act on what they write."""
-    torch.manual_seed(0)
-    made = make_adapter(
-        "outputs",
-        alora_invocation_tokens=list(invocation.ids),
-        r=16,
-        lora_alpha=16,
-        target_modules=["q_proj", "k_proj", "v_proj", "up_proj", "o_proj", "down_proj"],
-        strength=0.5,
-    )
-    path = made / "adapter_model.safetensors"
-    weights = load_file(path)
-    for name, tensor in weights.items():
-        if "lora_B" in name and ("o_proj" in name or "down_proj" in name):
-            tensor.zero_()
-    save_file(weights, path, metadata={"format": "pt"})
-    return made
-
-
-def test_a_calibrated_recovery_is_closer_before_its_first_step(
-    tiny_base: BaseModel, prompter: Prompter, invocation: Invocation, with_outputs: Path, write: Write
-) -> None:
-    data = write(task(24))
-    given: dict[str, Any] = {
-        "base": tiny_base, "relabelled": with_outputs, "invocation": invocation, "data": data,
-    }  # fmt: skip
-    done = recover(**given, settings=CALIBRATED)
-    said = done.training.settings["calibration"]
-    assert said["kept"]
-    assert said["divergence"][1] < 0.5 * said["divergence"][0]
-    assert said["stream_off"][1] < said["stream_off"][0]
-    assert done.training.settings["recipe"]["learning_rate"] <= 0.5e-9  # smaller steps so close to the LoRA
-    assert done.looks[0][1]["divergence"] == pytest.approx(said["divergence"][1])
-    without = recover(**given, settings=replace(CALIBRATED, calibrate=False))
-    assert "calibration" not in without.training.settings
-    samples = encode(read_dataset(data).samples, prompter, invocation, name="d", max_tokens=500)
-    teacher = answers(tiny_base, with_outputs, samples, None, whole=True)
-    found, plain = (
-        divergence(teacher, answers(tiny_base, with_outputs, samples, one.weights, whole=False))
-        for one in (done, without)
-    )
-    assert found < 0.5 * plain
-    unmoved = [name for name in done.weights if "o_proj" not in name and "down_proj" not in name]
-    assert all(torch.allclose(done.weights[name], without.weights[name], atol=1e-6) for name in unmoved)
-
-
-def test_the_control_begins_at_nothing_and_takes_whole_steps(
-    tiny_base: BaseModel,
-    invocation: Invocation,
-    with_outputs: Path,
-    write: Write,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With the small steps behind a calibration it would lose, and the boundary never be found to be why."""
-    rates: dict[str, float] = {}
-
-    def spied(task: Any, recipe: Recipe, *, label: str, **given: Any) -> Any:
-        rates[label] = recipe.learning_rate
-        return optimise(task, recipe, label=label, **given)
-
-    monkeypatch.setattr(distil, "optimise", spied)
-    monkeypatch.setattr(distil, "calibrate", lambda *_: (1.0, 1.0))  # it stays degraded
-    monkeypatch.setattr(distil, "_left", lambda said: 0.1)
-    recipe = replace(CALIBRATED.recipe, steps=4, patience=2)
-    recover(
-        base=tiny_base, relabelled=with_outputs, invocation=invocation, data=write(task(60)),
-        settings=replace(CALIBRATED, recipe=recipe, control=True),
-    )  # fmt: skip
-    assert rates == {"distil": 1e-10, "control": 1e-9}
-
-
-def test_a_calibration_that_comes_no_closer_is_taken_back(
-    tiny_base: BaseModel,
-    invocation: Invocation,
-    with_outputs: Path,
-    write: Write,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    plain = calibration._reduced
-
-    def wrong(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        a, b = plain(*given)
-        return a, -30 * b
-
-    monkeypatch.setattr(calibration, "_reduced", wrong)
-    done = recover(
-        base=tiny_base,
-        relabelled=with_outputs,
-        invocation=invocation,
-        data=write(task(24)),
-        settings=CALIBRATED,
-    )
-    assert not done.training.settings["calibration"]["kept"]
-    assert done.training.settings["recipe"]["learning_rate"] == 1e-9
-    before = load_file(with_outputs / "adapter_model.safetensors")
-    assert all(torch.allclose(done.weights[name], before[name].float(), atol=1e-6) for name in before)
-
-
-def test_a_base_that_cannot_be_calibrated_is_told_before_the_teacher_is_asked(
-    tiny_base: BaseModel,
-    invocation: Invocation,
-    relabelled: Path,
-    write: Write,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """`relabelled` is on one of the two output projections of a layer."""
-    asked: list[int] = []
-    monkeypatch.setattr(Teacher, "compute", lambda *_, **__: asked.append(1))
-    with pytest.raises(UndecidedError, match="output projections"):
-        recover(
-            base=tiny_base,
-            relabelled=relabelled,
-            invocation=invocation,
-            data=write(task(24)),
-            settings=CALIBRATED,
-        )
-    assert not asked
