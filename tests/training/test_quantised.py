@@ -65,7 +65,7 @@ def test_with_bitsandbytes_all_of_it_works_on_a_cpu() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "5 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 def test_control_without_the_package_that_process_fails(tmp_path: Path) -> None:
