@@ -38,7 +38,7 @@ def test_an_early_end_says_where() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("left", "share"), [(0.01, 0.1), (0.3, 0.3), (1.0, 1.0), (1.2, 1.0)])
+@pytest.mark.parametrize(("left", "share"), [(0.01, 0.3), (0.5, 0.5), (1.0, 1.0), (1.2, 1.0)])
 def test_steps_are_the_smaller_the_closer_a_calibration_came(left: float, share: float) -> None:
     plain, calibrated = (DistilSettings.of(calibrate=on) for on in (False, True))
     assert calibrated.calibrate

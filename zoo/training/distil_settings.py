@@ -13,7 +13,7 @@ from zoo.training.plan import RATES
 
 STEPS, BATCH = 100, 8
 CHECK_EVERY, PATIENCE = 5, 10
-CALM = 0.1  # of the optimiser's own rate, at least: larger steps lead away from a start as close as this
+CALM = 0.3  # of the optimiser's own rate, at least: larger steps lead away from a start as close as this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
