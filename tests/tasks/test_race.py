@@ -1,7 +1,9 @@
 """What the race of recoveries against trainings from nothing calls met."""
 
+import json
 from typing import Any
 
+from tests.benchmarks.recovery_ground import SAMPLES, _spread
 from tests.benchmarks.train_recovery import beyond, met
 
 
@@ -40,3 +42,14 @@ def test_a_task_that_no_arm_reaches_is_named_and_has_no_ratio() -> None:
     assert met(hard)
     assert not met(four(hard=value(scratch=False, real=False, made=-0.2)))
     assert beyond(four(won=value(scratch=False))) == []
+
+
+def test_the_samples_shown_have_every_value_of_a_few_arguments() -> None:
+    rules = ["rare", *["common"] * 98, "odd"]
+    lines = [json.dumps({"arguments": {"rule": rule}, "row": row}) for row, rule in enumerate(rules)]
+    shown = [json.loads(line)["arguments"]["rule"] for line in _spread(lines)]
+
+    assert len(shown) == SAMPLES
+    assert [shown.count(rule) for rule in ("rare", "common", "odd")] == [4, 4, 4]
+    rows = [json.loads(line)["row"] for line in _spread([json.dumps({"row": row}) for row in range(240)])]
+    assert rows == [*range(0, 240, 20)]  # without arguments: from all over the data
