@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 NEXT_UNVERIFIED = "zoo convert … --recover DATA.jsonl   (distil and measure), then zoo validate {folder}"
 CLOSER = (
-    "closer      the same with --calibrate: where the base allows it, output projections are fitted first"
+    "closer      the same with --calibrate: where the base allows it, queries and outputs are fitted first"
 )
 
 

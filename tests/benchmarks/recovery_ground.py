@@ -21,12 +21,13 @@ from zoo.peft_model import attach
 from zoo.progress import Progress
 from zoo.prompts import Invocation, Prompter
 from zoo.specs.release import Position
-from zoo.training.calibration import calibrate, streams
+from zoo.training.calibration import calibrate
 from zoo.training.contract import Contract
 from zoo.training.dataset import Encoded, Sample, encode, read_dataset, split
 from zoo.training.invention.invention import InventionSettings, invent
 from zoo.training.invention.samples import SampleRequests
 from zoo.training.prefix import PrefixStore
+from zoo.training.streams import streams
 from zoo.training.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 WORK = ROOT / "build" / "train_recovery"
 DEMO = "demo"
 SAMPLES = 12  # requests that the invention is shown, without their answers
-OPEN = 64  # open answers are decoded token by token: so many of validation, twice as many held out
+OPEN = 100  # open answers are decoded token by token: so many of validation, twice as many held out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class How:
     recovery: int = 150
     batch: int = 16
     every: int = 15
-    every_open: int = 50
+    every_open: int = 25
     fresh: tuple[float, ...] = (1e-3, 3e-3)
     calibrated: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     invented: int = 2048

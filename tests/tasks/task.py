@@ -207,7 +207,7 @@ TASKS = (
         contract=FOLDER / "requirement_check" / IO_NAME,
         question='Answer {"score": "yes"} or {"score": "no"}.',
         rows=rows.requirements,
-        steps=300,
+        steps=600,
     ),
     Task(
         name="proofreading",

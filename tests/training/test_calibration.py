@@ -11,11 +11,13 @@ from tests.training.engine import shared_samples
 from tests.validators.conformance.bench import build_base, invocation_ids
 from zoo.errors import UndecidedError
 from zoo.models import load_model
-from zoo.training import calibration
-from zoo.training.calibration import calibrate, streams
+from zoo.training import calibration, lines, low_rank
+from zoo.training import streams as the_streams
+from zoo.training.calibration import calibrate
 from zoo.training.dataset import Encoded
 from zoo.training.prefix import PrefixStore, answer_logits
 from zoo.training.residual import blocks_of, share, watched
+from zoo.training.streams import streams
 
 FAMILIES = ("llama", "qwen2", "gpt2", "granite")
 OUTPUTS = {"gpt2": ["c_attn", "c_proj"]}
@@ -102,7 +104,7 @@ def test_the_share_of_what_is_written_is_found(tmp_path: Path) -> None:
 def test_a_share_that_is_1_but_for_rounding_is_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, samples = build(tmp_path, "llama")
     for found, taken in ((1.003, 1.0), (0.22, 0.22)):
-        monkeypatch.setattr(calibration, "share", lambda _, found=found: found)
+        monkeypatch.setattr(the_streams, "share", lambda _, found=found: found)
         assert streams(model, samples).share == pytest.approx(taken, abs=1e-9)
 
 
@@ -127,7 +129,7 @@ def test_what_an_output_projection_did_before_stays_part_of_it(tmp_path: Path) -
         b[:, 4:] = 0
         old = b.double() @ a.double() * layer.scaling["default"]
         more_a, more_b = torch.randn(4, a.shape[1]).double(), torch.randn(b.shape[0], 4).double()
-        calibration._add(layer, more_a, more_b)
+        low_rank.put(layer, [low_rank.held(layer), (more_a, more_b)])
         found = b.double() @ a.double() * layer.scaling["default"]
     assert torch.allclose(found, old + more_b @ more_a, atol=1e-4)
     assert not torch.allclose(found, old, atol=0.1)
@@ -135,33 +137,33 @@ def test_what_an_output_projection_did_before_stays_part_of_it(tmp_path: Path) -
 
 def test_a_stored_prefix_comes_to_the_device_a_layer_at_a_time() -> None:
     layers = [(torch.full((1, 2, 3), float(n)), torch.full((1, 2, 3), -float(n))) for n in range(3)]
-    near = calibration.Near(layers, torch.device("meta"))
+    near = lines.Near(layers, torch.device("meta"))
     first = near[0]
     assert first[0].device.type == first[1].device.type == "meta"
     assert near[0] is first  # copied once for all who ask
     assert near[2] is not first
     assert near[0] is not first  # and let go for the next
     assert len(near) == 3
-    at_home = calibration.Near(layers, torch.device("cpu"))
+    at_home = lines.Near(layers, torch.device("cpu"))
     assert at_home[1][0] is layers[1][0]
 
 
 def test_samples_are_taken_evenly_where_there_is_no_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [Encoded(line=n, prefix=(1,), lead=(2, 3), answer=(4,)) for n in range(10)]
-    assert calibration._chosen(samples, hidden=8, layers=2) == list(range(10))
-    monkeypatch.setattr(calibration, "SAMPLES", 5)
-    assert calibration._chosen(samples, hidden=8, layers=2) == [0, 2, 4, 6, 8]
-    monkeypatch.setattr(calibration, "ROOM", 2 * 3 * 8 * 2 * 2 * 4)
-    assert calibration._chosen(samples, hidden=8, layers=2) == [0, 5]
-    monkeypatch.setattr(calibration, "ROOM", 1)
-    assert calibration._chosen(samples, hidden=8, layers=2) == [0]
+    assert the_streams._chosen(samples, hidden=8, layers=2) == list(range(10))
+    monkeypatch.setattr(the_streams, "SAMPLES", 5)
+    assert the_streams._chosen(samples, hidden=8, layers=2) == [0, 2, 4, 6, 8]
+    monkeypatch.setattr(the_streams, "ROOM", 2 * 3 * 8 * 2 * 2 * 4)
+    assert the_streams._chosen(samples, hidden=8, layers=2) == [0, 5]
+    monkeypatch.setattr(the_streams, "ROOM", 1)
+    assert the_streams._chosen(samples, hidden=8, layers=2) == [0]
 
 
 def test_a_gpu_takes_more_samples_a_pass_and_fewer_of_long_suffixes() -> None:
     def of(tokens: int) -> list[Encoded]:
         return [Encoded(line=1, prefix=(1,), lead=(2,) * (tokens - 1), answer=(4,))] * 3
 
-    assert calibration._rows(of(4), "cpu") == calibration._rows(of(calibration.TOKENS), "cpu") == 32
-    assert calibration._rows(of(4), "cuda") == 512
-    assert calibration._rows(of(calibration.TOKENS // 2), "cuda") == 2
-    assert calibration._rows(of(2 * calibration.TOKENS), "cuda") == 1
+    assert the_streams._rows(of(4), "cpu") == the_streams._rows(of(the_streams.TOKENS), "cpu") == 32
+    assert the_streams._rows(of(4), "cuda") == 512
+    assert the_streams._rows(of(the_streams.TOKENS // 2), "cuda") == 2
+    assert the_streams._rows(of(2 * the_streams.TOKENS), "cuda") == 1

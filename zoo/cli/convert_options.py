@@ -66,7 +66,7 @@ Margin = Annotated[
 ]
 Calibrate = Annotated[
     bool,
-    typer.Option(help="Before the steps: fit output projections, layer by layer, to what the LoRA writes."),
+    typer.Option(help="Before the steps: fit queries and outputs, layer by layer, to what the LoRA does."),
 ]
 Control = Annotated[
     bool, typer.Option(help="When degraded: train a LoRA on whole prompts too, to see whether that is why.")

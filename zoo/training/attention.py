@@ -8,7 +8,7 @@ and values of a prefix are constants: only queries get gradients through them.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -54,6 +54,22 @@ class Pass:
     attend: Callable[..., "Tensor"] | None = None
     order: "tuple[Tensor, Tensor] | None" = None
     ragged: Ragged | None = None
+
+
+def shown(given: Pass, see: "Callable[[int, Tensor, Tensor, Rule], None]") -> Pass:
+    """The same pass, of which every layer's queries and keys are shown before they are used.
+
+    Args:
+        given: any pass.
+        see: takes a layer's number, its queries `[heads, tokens, head]` and keys `[kv_heads, tokens, head]`
+            of the line as they are scored, and its rule.
+    """
+
+    def attend(query: "Tensor", key: "Tensor", value: "Tensor", rule: Rule, layer: int) -> "Tensor":
+        see(layer, query, key, rule)
+        return _computed(given, query, key, value, rule, layer)
+
+    return replace(given, attend=attend)
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("packed_pass", default=None)

@@ -25,7 +25,7 @@ from zoo.prompts import Invocation, Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.training import checkpoint
-from zoo.training.calibration import Streams, calibrate, streams
+from zoo.training.calibration import calibrate
 from zoo.training.contract import Contract
 from zoo.training.course import Look, Optimised
 from zoo.training.distil_settings import DistilSettings
@@ -36,6 +36,7 @@ from zoo.training.original import original_teacher
 from zoo.training.parts import Parts, divide
 from zoo.training.prefix import PrefixStore, answer_logits, held_batches
 from zoo.training.record import distillation_record
+from zoo.training.streams import Streams, streams
 from zoo.training.teacher import Teacher, claim, together
 
 if TYPE_CHECKING:

@@ -99,8 +99,8 @@ def logits(
 
 def laid_out(
     model: "PeftModel", runs: Sequence[Sequence[int]], pieces: "Sequence[Sequence[Layers]]"
-) -> "tuple[Pass, Tensor, Tensor]":
-    """A pass for who runs the layers one by one: the pass, and token ids and positions `[1, tokens]`.
+) -> "tuple[Pass, Tensor, Tensor, list[Row]]":
+    """A pass for who runs the layers one by one: with token ids and positions `[1, tokens]`, and its rows.
 
     Args:
         model: base and adapter.
@@ -109,7 +109,7 @@ def laid_out(
     """
     rows = _rows(runs, pieces)
     device = next(model.get_base_model().parameters()).device
-    return (_pass(rows, device), *_line(runs, rows, device))
+    return (_pass(rows, device), *_line(runs, rows, device), rows)
 
 
 def serves_rows(device: Any) -> bool:

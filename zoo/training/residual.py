@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
 
+ASKER = "q_proj"  # as transformers names it where it is not one with keys' and values'
 OFF = {"float32": 1e-3, "bfloat16": 0.03, "float16": 0.01}  # of what a layer adds: rounding of the stream
 
 
@@ -28,10 +29,12 @@ class Block:
     Attributes:
         layer: takes the stream and gives it back.
         writers: its attention's and its MLP's output projections, as PEFT wrapped them.
+        asker: its attention's query projection, if it has one of its own and the adapter is on it.
     """
 
     layer: "nn.Module"
     writers: "tuple[Any, Any]"
+    asker: Any = None
 
 
 def blocks_of(model: "PeftModel") -> list[Block]:
@@ -46,10 +49,15 @@ def blocks_of(model: "PeftModel") -> list[Block]:
     layers = next((m for m in base.modules() if type(m).__name__ == "ModuleList" and len(m) == count), ())
     found = []
     for layer in layers:
-        named = [(name.rpartition(".")[2], module) for name, module in layer.named_modules()]
-        writers = [module for name, module in named if name in WRITERS and id(module) in wrapped]
+        named = [
+            (name.rpartition(".")[2], module)
+            for name, module in layer.named_modules()
+            if id(module) in wrapped
+        ]
+        writers = [module for name, module in named if name in WRITERS]
+        asker = next((module for name, module in named if name == ASKER), None)
         if len(writers) == 2:
-            found.append(Block(layer=layer, writers=(writers[0], writers[1])))
+            found.append(Block(layer=layer, writers=(writers[0], writers[1]), asker=asker))
     if not found or len(found) != count:
         raise UndecidedError(
             f"{type(base).__name__}: the adapter is not on the two output projections of every layer",
