@@ -125,10 +125,11 @@ def _gathered(number: int, seen: "Iterable[tuple[Asked, Sequence[Row], dict[int,
         if not asked.linear:
             return None
         for place, wanted in patterns.items():
+            if used >= HELD:
+                break
             curvature, slope = _terms(asked, rows[place], wanted.to(asked.query.device).float(), number)
             used += curvature.nbytes
-            if used <= HELD:
-                parts.append((asked.given[rows[place].begin : rows[place].end].float(), curvature, slope))
+            parts.append((asked.given[rows[place].begin : rows[place].end].float(), curvature, slope))
     if not parts:
         return None
     inputs, curvatures, slopes = (torch.cat(part) for part in zip(*parts, strict=True))
