@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,12 @@ from zoo.peft_model import attach
 from zoo.progress import Progress
 from zoo.prompts import Invocation, Prompter
 from zoo.specs.release import Position
-from zoo.training.calibration import calibrate
+from zoo.training.calibration import closest
 from zoo.training.contract import Contract
 from zoo.training.dataset import Encoded, Sample, encode, read_dataset, split
 from zoo.training.invention.invention import InventionSettings, invent
 from zoo.training.invention.samples import SampleRequests
-from zoo.training.prefix import PrefixStore
+from zoo.training.prefix import PrefixStore, answer_logits
 from zoo.training.streams import streams
 from zoo.training.teacher import Teacher
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 WORK = ROOT / "build" / "train_recovery"
 DEMO = "demo"
 SAMPLES = 12  # requests that the invention is shown, without their answers
+JUDGES = 64  # of an arm's own samples, which say what of a calibration is kept
 OPEN = 100  # open answers are decoded token by token: so many of validation, twice as many held out
 
 
@@ -111,11 +113,13 @@ class Start:
         weights: of the adapter, by parameter name.
         seconds: that their calibration took, the teacher's passes included; 0 without one.
         samples: that it was made on.
+        fitted: see `zoo.training.calibration.Calibrated`.
     """
 
     weights: "dict[str, Tensor]"
     seconds: float = 0.0
     samples: int = 0
+    fitted: str = ""
 
 
 class Ground:
@@ -168,13 +172,25 @@ class Ground:
         for name in ("real", "auto"):
             self.stores[name].fill(self.progress)  # which a training would do, too
             begin = time.monotonic()
-            wanted = streams(self.model, self.data[name], self.progress)
-            calibrate(self.model, self.stores[name], wanted, self.progress)
+            fitted = len(self.data[name]) - min(JUDGES, len(self.data[name]) // 4)
+            wanted = streams(self.model, self.data[name][:fitted], self.progress)
+            far = partial(self.far, name, range(fitted, len(self.data[name])))
+            done = closest(self.model, self.stores[name], wanted, far, self.progress)
             seconds = time.monotonic() - begin
             samples = sum(map(len, wanted.batches))
-            found[name] = Start(weights=self.weights(), seconds=seconds, samples=samples)
+            found[name] = Start(weights=self.weights(), seconds=seconds, samples=samples, fitted=done.fitted)
             self.take(found["scratch"])
         return found
+
+    def far(self, name: str, rows: Sequence[int]) -> float:
+        """The divergence from the teacher on some samples of an arm's data, nats a token."""
+        import torch
+
+        store = self.stores[name]
+        with torch.no_grad():
+            logits = torch.cat(answer_logits(store, rows, recorded=False))
+            total = float(self.teachers[name].divergence(rows, logits))
+        return total / sum(len(store.samples[row].answer) for row in rows)
 
     def weights(self) -> "dict[str, Tensor]":
         """A copy of the present ones."""

@@ -142,6 +142,7 @@ def measure(ground: Ground) -> dict[str, Any]:
             "held_out": _shown(of_mean(final[arm], ground.groups)),
             "calibration_seconds": round(ground.starts[arm].seconds, 1),
             "calibrated_on": ground.starts[arm].samples,
+            "fitted": ground.starts[arm].fitted,
             "seconds_a_step": round(first["seconds_a_step"], 4),
             "steps_by_rate": {f"{one:g}": found["steps"] for one, found in tried.items()},
         }

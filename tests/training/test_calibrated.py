@@ -16,6 +16,7 @@ from zoo.models import BaseModel
 from zoo.progress import Progress, silent
 from zoo.prompts import Invocation, Prompter
 from zoo.training import calibration, distil
+from zoo.training.calibration import NOTHING, OUTPUTS, WHOLE, Calibrated
 from zoo.training.dataset import encode, read_dataset
 from zoo.training.distil import Recovery, recover
 from zoo.training.optimise import Recipe, optimise
@@ -60,7 +61,9 @@ def test_a_calibrated_recovery_is_closer_before_its_first_step(
     }  # fmt: skip
     done = recover(**given, settings=CALIBRATED)
     said = done.training.settings["calibration"]
-    assert said["kept"]
+    assert (said["kept"], said["fitted"]) == (True, WHOLE)
+    assert said["divergence"] == [said["tried"][NOTHING], said["tried"][WHOLE]]
+    assert said["divergence"][1] <= said["tried"][OUTPUTS]
     assert said["divergence"][1] < 0.5 * said["divergence"][0]
     assert said["stream_off"][1] < said["stream_off"][0]
     assert done.training.settings["recipe"]["learning_rate"] <= 0.5e-9  # smaller steps so close to the LoRA
@@ -94,8 +97,8 @@ def test_the_control_begins_at_nothing_and_takes_whole_steps(
         return optimise(task, recipe, label=label, **given)
 
     monkeypatch.setattr(distil, "optimise", spied)
-    monkeypatch.setattr(distil, "calibrate", lambda *_: (1.0, 1.0))  # it stays degraded
-    monkeypatch.setattr(distil, "_left", lambda said: 0.5)
+    half = Calibrated(fitted=OUTPUTS, off=(1.0, 1.0), divergence={NOTHING: 1.0, OUTPUTS: 0.5})
+    monkeypatch.setattr(distil, "closest", lambda *_: half)  # it stays degraded
     recipe = replace(CALIBRATED.recipe, steps=4, patience=2)
     recover(
         base=tiny_base, relabelled=with_outputs, invocation=invocation, data=write(task(60)),
@@ -125,7 +128,9 @@ def test_a_calibration_that_comes_no_closer_is_taken_back(
         data=write(task(24)),
         settings=CALIBRATED,
     )
-    assert not done.training.settings["calibration"]["kept"]
+    said = done.training.settings["calibration"]
+    assert (said["kept"], said["fitted"]) == (False, NOTHING)
+    assert min(said["tried"][WHOLE], said["tried"][OUTPUTS]) > said["divergence"][0]
     assert done.training.settings["recipe"]["learning_rate"] == 1e-9
     before = load_file(with_outputs / "adapter_model.safetensors")
     assert all(torch.allclose(done.weights[name], before[name].float(), atol=1e-6) for name in before)

@@ -9,7 +9,7 @@ Source: reduced-rank regression, Izenman 1975; layers fitted in order on what th
 in Frantar and Alistarh 2022, Optimal Brain Compression, arXiv 2208.11580, section 6. For aLoRA our own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.training.exact import Row, Rule
 
 RIDGE = 0.03  # of the mean square of an input
+WHOLE, OUTPUTS, NOTHING = "queries and outputs", "outputs", "nothing"  # what was fitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,88 @@ class _Written:
     behind: "Tensor"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """How a calibration went.
+
+    Attributes:
+        fitted: what the model now has: what was fitted of it, or `NOTHING`.
+        off: how far the last layer's stream was from the teacher's and how far it is.
+        divergence: by what was fitted, from the teacher on samples that were not fitted to; `NOTHING` is
+            before.
+    """
+
+    fitted: str
+    off: tuple[float, float]
+    divergence: dict[str, float]
+
+    @property
+    def left(self) -> float:
+        """Of the divergence before, the share that is left; 1 where nothing was fitted."""
+        return self.divergence[self.fitted] / max(self.divergence[NOTHING], 1e-30)
+
+    def to_document(self) -> dict[str, Any]:
+        """What a training record says of it."""
+        return {
+            "fitted": self.fitted, "kept": self.fitted != NOTHING, "stream_off": list(self.off),
+            "divergence": [self.divergence[NOTHING], self.divergence[self.fitted]], "tried": self.divergence,
+        }  # fmt: skip
+
+
+def closest(
+    model: "PeftModel",
+    store: PrefixStore,
+    wanted: Streams,
+    far: Callable[[], float],
+    progress: Progress = silent,
+) -> Calibrated:
+    """Calibrates with queries and without them, and leaves the model as it was closest.
+
+    Queries that attend as the LoRA's did are most of it where an answer is copied out of the prompt. Where
+    it is read off the values of a few tokens, outputs that were fitted alone may serve as well or better.
+
+    Args:
+        model: as `calibrate` takes it.
+        store: likewise.
+        wanted: likewise.
+        far: how far the present weights are from the teacher on samples that are not fitted to.
+        progress: told about each layer.
+    """
+    start = _weights(model)
+    found, best = {NOTHING: far()}, NOTHING
+    kept, off = start, (0.0, 0.0)
+    asking = any(part for layer in wanted.patterns for part in layer)
+    for way in (WHOLE, OUTPUTS) if asking else (OUTPUTS,):
+        _take(model, start)
+        now = calibrate(model, store, wanted, progress, asking=way == WHOLE)
+        found[way] = far()
+        progress("calibrate", done=1, total=1, note=f"{way}: divergence {found[way]:.4f}")
+        if found[way] <= found[best]:
+            best, kept, off = way, _weights(model), now
+    _take(model, kept)
+    return Calibrated(fitted=best, off=off, divergence=found)
+
+
+def _weights(model: "PeftModel") -> "dict[str, Tensor]":
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _take(model: "PeftModel", weights: "dict[str, Tensor]") -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+
+
 def calibrate(
-    model: "PeftModel", store: PrefixStore, wanted: Streams, progress: Progress = silent
+    model: "PeftModel",
+    store: PrefixStore,
+    wanted: Streams,
+    progress: Progress = silent,
+    *,
+    asking: bool = True,
 ) -> tuple[float, float]:
     """Sets the updates of queries and output projections so that the student's stream follows the teacher's.
 
@@ -58,6 +139,7 @@ def calibrate(
         store: the same samples, prefixes by the base.
         wanted: what the teacher wrote.
         progress: told about each layer.
+        asking: whether queries are fitted too.
 
     Returns:
         How far the last layer's stream was from the teacher's and how far it is, mean squares relative to
@@ -70,7 +152,7 @@ def calibrate(
     with torch.no_grad(), everywhere(model, on=True):
         lines = [entered(blocks, store, rows) for rows in wanted.batches]
         for number, block in enumerate(blocks):
-            if block.asker is not None and any(wanted.patterns[number]):
+            if asking and block.asker is not None and any(wanted.patterns[number]):
                 queries.fit(block.asker, number, _asked(model, block, lines, wanted.patterns[number]))
             middle, end = wanted.middle[number], wanted.end[number]
             _correct(model, block, 0, lines, middle, wanted.share)

@@ -25,7 +25,7 @@ from zoo.prompts import Invocation, Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.training import checkpoint
-from zoo.training.calibration import calibrate
+from zoo.training.calibration import NOTHING, Calibrated, closest
 from zoo.training.contract import Contract
 from zoo.training.course import Look, Optimised
 from zoo.training.distil_settings import DistilSettings
@@ -191,8 +191,11 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
     train.fill(progress)
     measured.before(progress)
 
-    more = _calibrated(run, train, validation, teachers[1], wanted) if wanted else {}
-    settings = run.settings.behind(_left(more["calibration"])) if more else run.settings
+    begun = _calibrated(run, train, validation, teachers[1], wanted) if wanted else None
+    settings = run.settings.behind(begun.left) if begun else run.settings
+    more: dict[str, Any] = {}
+    if begun and wanted:
+        more["calibration"] = {"samples": sum(map(len, wanted.batches)), **begun.to_document()}
     optimised = _distil(run, train, validation, teachers, settings.recipe, name=RUN)
     measured.after(progress)
     made = weights(model)
@@ -232,35 +235,17 @@ def _teachers(run: _Run, model: "PeftModel") -> tuple[Teacher, Teacher]:
 
 def _calibrated(
     run: _Run, train: PrefixStore, validation: PrefixStore, judged: Teacher, wanted: Streams
-) -> dict[str, Any]:
-    """Calibrates, and takes it back where it comes no closer on unseen prompts; what the record says."""
-    import torch
+) -> Calibrated:
+    """Calibrates; what is kept is what comes closest on prompts that it is not fitted to."""
 
-    before = {name: p.detach().clone() for name, p in run.model.named_parameters() if p.requires_grad}
-    start = _look(validation, judged)
-    off = calibrate(run.model, train, wanted, run.progress)
-    found = _look(validation, judged)
-    kept = found.rank >= start.rank
-    if not kept:
-        with torch.no_grad():
-            for name, parameter in run.model.named_parameters():
-                if name in before:
-                    parameter.copy_(before[name])
-    divergence = [start.values["divergence"], found.values["divergence"]]
-    note = f"divergence {divergence[0]:.4f} to {divergence[1]:.4f}" + ("" if kept else ": taken back")
-    run.progress("calibrate", done=1, total=1, note=note)
-    return {
-        "calibration": {
-            "samples": sum(map(len, wanted.batches)), "stream_off": list(off), "divergence": divergence,
-            "kept": kept,
-        }
-    }  # fmt: skip
+    def far() -> float:
+        return float(_look(validation, judged).values["divergence"])
 
-
-def _left(calibration: Mapping[str, Any]) -> float:
-    """Of the divergence, the share that a calibration left."""
-    before, after = calibration["divergence"]
-    return float(after / max(before, NO_FURTHER)) if calibration["kept"] else 1.0
+    found = closest(run.model, train, wanted, far, run.progress)
+    note = f"divergence {found.divergence[NOTHING]:.4f} to {found.divergence[found.fitted]:.4f}"
+    kept = "taken back" if found.fitted == NOTHING else found.fitted
+    run.progress("calibrate", done=1, total=1, note=f"{note}: {kept}")
+    return found
 
 
 def _distil(

@@ -256,8 +256,6 @@ def _cut(whole: "Tensor", found: Fit, rank: int) -> "tuple[Tensor, Tensor]":
     Returns:
         float64 `[rank, in]` and `[heads * head, rank]`.
     """
-    import torch
-
     gram, mean = _means(found)
     right, right_back = _root(gram)
     left, left_back = _root(mean)
