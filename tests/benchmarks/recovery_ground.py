@@ -51,13 +51,13 @@ class How:
     """
 
     steps: int = 450
-    recovery: int = 150
+    recovery: int = 100
     batch: int = 16
     every: int = 15
     every_open: int = 25
     fresh: tuple[float, ...] = (1e-3, 3e-3)
-    calibrated: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
-    invented: int = 2048
+    calibrated: tuple[float, ...] = (1e-4, 3e-4)
+    invented: int = 1024
     rows: int = 256
     share: float = 0.15
     validation: int = 200

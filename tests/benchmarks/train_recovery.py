@@ -54,7 +54,8 @@ def ran(ground: Ground, arm: str, rate: float, target: float) -> dict[str, Any]:
         sample 1 or 0.
     """
     teacher = sha256_file(ground.race.lora / WEIGHTS_NAME)
-    said = json.dumps([asdict(ground.how), arm, rate, teacher], sort_keys=True).encode()
+    depends = {key: value for key, value in asdict(ground.how).items() if key not in _free(arm)}
+    said = json.dumps([depends, arm, rate, teacher], sort_keys=True).encode()
     path = ground.race.folder / f"{arm}-{rate:g}-{sha256_bytes(said)[:8]}.json"
     if not path.is_file():
         begin = time.monotonic()
@@ -68,6 +69,12 @@ def ran(ground: Ground, arm: str, rate: float, target: float) -> dict[str, Any]:
         print(f"{arm} at {rate:g}: {steps} steps, {time.monotonic() - begin:.0f} s", flush=True)
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def _free(arm: str) -> set[str]:
+    """What an arm does not depend on: it stays measured where that changes."""
+    others = {"fresh", "calibrated"}
+    return others | ({"recovery", "invented", "rows"} if arm == "scratch" else {"steps"})
 
 
 def run(ground: Ground, arm: str, rate: float) -> tuple[Optimised, list[float], float]:
