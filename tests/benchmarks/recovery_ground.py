@@ -1,6 +1,7 @@
 """What the arms of one task of `train_recovery` share: data, the LoRA, one model, the starts, the metric."""
 
 import json
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -172,13 +173,19 @@ class Ground:
         for name in ("real", "auto"):
             self.stores[name].fill(self.progress)  # which a training would do, too
             begin = time.monotonic()
-            fitted = len(self.data[name]) - min(JUDGES, len(self.data[name]) // 4)
-            wanted = streams(self.model, self.data[name][:fitted], self.progress)
-            far = partial(self.far, name, range(fitted, len(self.data[name])))
+            fitted, judging = apart(
+                [sample.group or f"row {row}" for row, sample in enumerate(self.data[name])]
+            )
+            wanted = streams(self.model, [self.data[name][row] for row in fitted], self.progress)
+            wanted = replace(wanted, batches=[[fitted[place] for place in part] for part in wanted.batches])
+            far = partial(self.far, name, judging)
             done = closest(self.model, self.stores[name], wanted, far, self.progress)
-            seconds = time.monotonic() - begin
-            samples = sum(map(len, wanted.batches))
-            found[name] = Start(weights=self.weights(), seconds=seconds, samples=samples, fitted=done.fitted)
+            found[name] = Start(
+                weights=self.weights(),
+                seconds=time.monotonic() - begin,
+                samples=len(fitted),
+                fitted=done.fitted,
+            )
             self.take(found["scratch"])
         return found
 
@@ -252,6 +259,21 @@ class Ground:
         )
         print(json.dumps({key: made.record[key] for key in ("drafted", "crossed", "rejected", "answers")}))
         return read_dataset(made.path, values=race.contract is not None).samples
+
+
+def apart(groups: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Samples to fit a calibration to, and a few groups of them that say what of it is kept; in order.
+
+    Neither the first nor the last would do: data may be sorted by their answers.
+    """
+    drawn = sorted(set(groups))
+    random.Random(0).shuffle(drawn)
+    judging: list[int] = []
+    for group in drawn:
+        if len(judging) >= min(JUDGES, len(groups) // 4):
+            break
+        judging += [row for row, own in enumerate(groups) if own == group]
+    return [row for row in range(len(groups)) if row not in set(judging)], sorted(judging)
 
 
 def _spread(lines: Sequence[str]) -> list[str]:

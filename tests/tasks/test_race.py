@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.benchmarks.recovery_ground import SAMPLES, _spread
+from tests.benchmarks.recovery_ground import JUDGES, SAMPLES, _spread, apart
 from tests.benchmarks.train_recovery import beyond, met
 
 
@@ -53,3 +53,14 @@ def test_the_samples_shown_have_every_value_of_a_few_arguments() -> None:
     assert [shown.count(rule) for rule in ("rare", "common", "odd")] == [4, 4, 4]
     rows = [json.loads(line)["row"] for line in _spread([json.dumps({"row": row}) for row in range(240)])]
     assert rows == [*range(0, 240, 20)]  # without arguments: from all over the data
+
+
+def test_what_is_kept_of_a_calibration_is_judged_by_groups_from_all_over_the_data() -> None:
+    """Data that were made are sorted by their answers: the last ones are all alike."""
+    groups = [f"group {row // 3}" for row in range(3 * 200)]
+    fitted, judging = apart(groups)
+    assert sorted(fitted + judging) == list(range(600))
+    assert not {groups[row] for row in fitted} & {groups[row] for row in judging}
+    assert JUDGES <= len(judging) < JUDGES + 3
+    assert min(judging) < 100 < 500 < max(judging)
+    assert len(apart(["a", "b", "c", "d", "e", "f", "g", "h"])[1]) == 2

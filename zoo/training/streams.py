@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROWS = {"cpu": 32, "cuda": 512}  # samples of a pass
 TOKENS = 4096  # of them on a GPU, whose streams at every layer are held: 4 GiB of an 8B base
 SAMPLES, ROOM = 4096, 16 << 30  # at most: of samples, of bytes of host memory for their streams
-ATTENDED = 4096  # tokens whose patterns of attention are held, at most
+ATTENDED = 8192  # tokens whose patterns of attention are held, at most
 ROUNDING = 0.005  # of bfloat16, in a share of 1
 _HALF = 0.5  # of the host memory that is free
 
