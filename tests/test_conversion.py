@@ -239,6 +239,7 @@ def test_recovery_starts_from_the_fold_and_is_measured(
     assert "UNVERIFIED" not in said
     assert all(column in said for column in lock.behaviour.accuracy)
     assert "the same with --calibrate" in said
+    assert "calibrated  " not in said
     moved = oracle.worst(oracle.converted_deltas(done.folder), oracle.converted_deltas(plain.folder))
     assert 0 < moved < 0.5  # two steps away from the fold, not from somewhere else
 
@@ -285,14 +286,18 @@ def test_a_calibrated_conversion_says_what_it_added_and_what_came_of_it(
     assert lock.training is not None
     assert lock.conversion is not None
     assert [change.kind for change in lock.conversion.changes] == ["widen"]
-    assert lock.training.settings["calibration"]["samples"] > 0
-    assert "the same with --calibrate" not in "\n".join(done.lines())
+    calibration = lock.training.settings["calibration"]
+    assert calibration["samples"] > 0
+    said = "\n".join(done.lines())
+    assert f"calibrated  {calibration['fitted']}; divergence" in said
+    assert f"outputs {calibration['tried']['outputs']:.4f}" in said
+    assert "the same with --calibrate" not in said
     config = json.loads((done.folder / "adapter_config.json").read_text())
     assert set(config["target_modules"]) == {"q_proj", "v_proj", "o_proj", "down_proj"}
     weights = load_file(done.folder / "adapter_model.safetensors")
     written = [tensor for name, tensor in weights.items() if "down_proj" in name and "lora_B" in name]
     assert written
-    assert all(bool(tensor.any()) for tensor in written) is lock.training.settings["calibration"]["kept"]
+    assert all(bool(tensor.any()) for tensor in written) is calibration["kept"]
 
 
 def test_a_calibration_that_nothing_would_read_is_refused(

@@ -87,10 +87,18 @@ class Conversion:
                 f"next        {NEXT_UNVERIFIED.format(folder=self.folder)}",
             ]
         made = invented_lines(self.recovery.training, self.behaviour) if self.recovery else []
-        said = [*head, *made, *behaviour_lines(self.behaviour)]
+        said = [*head, *made, *self._calibrated, *behaviour_lines(self.behaviour)]
         if self._may_come_closer:
             said.append(CLOSER)
         return [*said, f"next        zoo validate {self.folder}"]
+
+    @property
+    def _calibrated(self) -> list[str]:
+        found = self.recovery.training.settings.get("calibration") if self.recovery else None
+        if not found:
+            return []
+        tried = ", ".join(f"{way} {far:.4f}" for way, far in found["tried"].items())
+        return [f"calibrated  {found['fitted']}; divergence on unseen prompts by what was fitted: {tried}"]
 
     @property
     def _may_come_closer(self) -> bool:
