@@ -13,20 +13,20 @@ from zoo.errors import UndecidedError
 from zoo.models import load_model
 from zoo.training import calibration, lines, low_rank
 from zoo.training import streams as the_streams
-from zoo.training.calibration import calibrate
+from zoo.training.calibration import NOTHING, OUTPUTS, WHOLE, calibrate, closest
 from zoo.training.dataset import Encoded
 from zoo.training.prefix import PrefixStore, answer_logits
 from zoo.training.residual import blocks_of, share, watched
 from zoo.training.streams import streams
 
 FAMILIES = ("llama", "qwen2", "gpt2", "granite")
-OUTPUTS = {"gpt2": ["c_attn", "c_proj"]}
+ALL = {"gpt2": ["c_attn", "c_proj"]}
 
 
 def build(folder: Path, family: str, targets: list[str] | None = None) -> tuple[PeftModel, list[Encoded]]:
     """An adapter that acts on attention's inputs, and could on the output projections."""
     base = build_base(folder / family, family)
-    wanted = targets or OUTPUTS.get(family, ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"])
+    wanted = targets or ALL.get(family, ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"])
     config = LoraConfig(
         task_type="CAUSAL_LM", r=8, init_lora_weights=False, target_modules=wanted,
         alora_invocation_tokens=invocation_ids(base), fan_in_fan_out=family == "gpt2",
@@ -59,7 +59,7 @@ def test_a_calibrated_student_answers_more_like_its_teacher(family: str, tmp_pat
         wanted = torch.cat(answer_logits(teacher, range(len(samples))))
     relabelled = apart(model, samples, wanted)
     goals = streams(model, samples)
-    before, after = calibrate(model, PrefixStore(model, samples), goals)
+    before, after, _ = calibrate(model, PrefixStore(model, samples), goals)
     assert after < 0.5 * before
     assert apart(model, samples, wanted) < 0.8 * relabelled
 
@@ -68,7 +68,7 @@ def test_a_calibrated_student_answers_more_like_its_teacher(family: str, tmp_pat
 def test_what_is_said_of_the_stream_is_what_a_pass_gives(family: str, tmp_path: Path) -> None:
     model, samples = build(tmp_path, family)
     goals = streams(model, samples)
-    _, after = calibrate(model, PrefixStore(model, samples), goals)
+    _, after, _ = calibrate(model, PrefixStore(model, samples), goals)
     (rows,) = goals.batches
     with torch.no_grad(), watched(blocks_of(model)) as seen:
         answer_logits(PrefixStore(model, samples), rows)
@@ -86,7 +86,7 @@ def test_with_as_many_directions_as_inputs_the_streams_are_the_teachers(
     with torch.no_grad():
         wanted = torch.cat(answer_logits(PrefixStore(model, one, adapted=True), [0]))
     goals = streams(model, one)
-    _, after = calibrate(model, PrefixStore(model, one), goals)
+    _, after, _ = calibrate(model, PrefixStore(model, one), goals)
     assert after < 1e-6
     assert apart(model, one, wanted) < 1e-3
 
@@ -167,3 +167,34 @@ def test_a_gpu_takes_more_samples_a_pass_and_fewer_of_long_suffixes() -> None:
     assert the_streams._rows(of(4), "cuda") == 512
     assert the_streams._rows(of(the_streams.TOKENS // 2), "cuda") == 2
     assert the_streams._rows(of(2 * the_streams.TOKENS), "cuda") == 1
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_what_came_closest_is_what_the_model_has(best: int, tmp_path: Path) -> None:
+    model, samples = build(tmp_path, "llama")
+    goals, store = streams(model, samples), PrefixStore(model, samples)
+    start = calibration._weights(model)
+    far = [3.0, 3.0, 3.0]
+    far[best] = 1.0
+    told = iter([2.0 if best else 1.0, *far[1:]])
+    found = closest(model, store, goals, lambda: next(told))
+    assert found.fitted == (NOTHING, WHOLE, OUTPUTS)[best]
+    assert found.left == (0.5 if best else 1.0)
+    has = calibration._weights(model)
+    calibration._take(model, start)
+    if best:
+        *off, turned = calibrate(model, store, goals, asking=best == 1)
+        assert found.off == tuple(off)
+        assert bool(turned) is (best == 1)
+    alone = calibration._weights(model)
+    assert all(torch.equal(has[name], alone[name]) for name in alone)
+    moved = [name for name in alone if not torch.equal(alone[name], start[name])]
+    assert any("q_proj" in name for name in moved) is (best == 1)
+    assert any("o_proj" in name for name in moved) is (best > 0)
+
+
+def test_bases_whose_queries_cannot_be_fitted_are_calibrated_once(tmp_path: Path) -> None:
+    model, samples = build(tmp_path, "qwen3")
+    told = iter([2.0, 1.0])
+    found = closest(model, PrefixStore(model, samples), streams(model, samples), lambda: next(told))
+    assert (found.fitted, set(found.divergence)) == (OUTPUTS, {NOTHING, OUTPUTS})

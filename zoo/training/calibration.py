@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.training.exact import Row, Rule
 
 RIDGE = 0.03  # of the mean square of an input
+NO_FURTHER = 1e-4  # nats a token: what is closer than that is the same, to rounding in bfloat16
 WHOLE, OUTPUTS, NOTHING = "queries and outputs", "outputs", "nothing"  # what was fitted
 
 
@@ -67,7 +68,9 @@ class Calibrated:
     @property
     def left(self) -> float:
         """Of the divergence before, the share that is left; 1 where nothing was fitted."""
-        return self.divergence[self.fitted] / max(self.divergence[NOTHING], 1e-30)
+        if self.fitted == NOTHING:
+            return 1.0
+        return self.divergence[self.fitted] / max(self.divergence[NOTHING], NO_FURTHER)
 
     def to_document(self) -> dict[str, Any]:
         """What a training record says of it."""
@@ -100,13 +103,16 @@ def closest(
     found, best = {NOTHING: far()}, NOTHING
     kept, off = start, (0.0, 0.0)
     asking = any(part for layer in wanted.patterns for part in layer)
-    for way in (WHOLE, OUTPUTS) if asking else (OUTPUTS,):
+    for asked in (True, False) if asking else (False,):
         _take(model, start)
-        now = calibrate(model, store, wanted, progress, asking=way == WHOLE)
+        *now, turned = calibrate(model, store, wanted, progress, asking=asked)
+        way = WHOLE if turned else OUTPUTS
         found[way] = far()
         progress("calibrate", done=1, total=1, note=f"{way}: divergence {found[way]:.4f}")
         if found[way] <= found[best]:
-            best, kept, off = way, _weights(model), now
+            best, kept, off = way, _weights(model), (now[0], now[1])
+        if not turned:
+            break  # these queries cannot be fitted: without them it would be the same again
     _take(model, kept)
     return Calibrated(fitted=best, off=off, divergence=found)
 
@@ -131,7 +137,7 @@ def calibrate(
     progress: Progress = silent,
     *,
     asking: bool = True,
-) -> tuple[float, float]:
+) -> tuple[float, float, int]:
     """Sets the updates of queries and output projections so that the student's stream follows the teacher's.
 
     Args:
@@ -143,23 +149,25 @@ def calibrate(
 
     Returns:
         How far the last layer's stream was from the teacher's and how far it is, mean squares relative to
-        the teacher's.
+        the teacher's; and of how many layers the queries were fitted.
     """
     import torch
 
     blocks = blocks_of(model)
     before = after = 0.0
+    turned = 0
     with torch.no_grad(), everywhere(model, on=True):
         lines = [entered(blocks, store, rows) for rows in wanted.batches]
         for number, block in enumerate(blocks):
             if asking and block.asker is not None and any(wanted.patterns[number]):
-                queries.fit(block.asker, number, _asked(model, block, lines, wanted.patterns[number]))
+                asked = _asked(model, block, lines, wanted.patterns[number])
+                turned += queries.fit(block.asker, number, asked)
             middle, end = wanted.middle[number], wanted.end[number]
             _correct(model, block, 0, lines, middle, wanted.share)
             before = _correct(model, block, 1, lines, end, wanted.share)
             after = _apart([line.stream for line in lines], end)
             progress("calibrate", done=number + 1, total=len(blocks), note=f"{before:.2%} to {after:.2%} off")
-    return before, after
+    return before, after, turned
 
 
 def _correct(
@@ -236,7 +244,7 @@ def _asked(
             handle.remove()
         given, made, query, key, rule = kept
         turn = line.kwargs.get("position_embeddings")
-        turn = turn and (turn[0][0], turn[1][0])
+        turn = (turn[0][0], turn[1][0]) if isinstance(turn, tuple) else None
         yield (
             Asked(given=given[0], made=made[0], query=query, key=key, rule=rule, turn=turn),
             line.rows,

@@ -25,7 +25,7 @@ from zoo.prompts import Invocation, Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.training import checkpoint
-from zoo.training.calibration import NOTHING, Calibrated, closest
+from zoo.training.calibration import NO_FURTHER, NOTHING, Calibrated, closest
 from zoo.training.contract import Contract
 from zoo.training.course import Look, Optimised
 from zoo.training.distil_settings import DistilSettings
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 RUN, TEACHER, CONTROL = "run", "teacher", "control"  # folders of an unfinished recovery
-NO_FURTHER = 1e-4  # nats a token: what is closer than that is the same, to rounding in bfloat16
 CONTROL_TOKENS = 4096  # run at once with gradients, where the whole prompt carries them
 
 

@@ -40,8 +40,8 @@ class DistilSettings:
         teacher_top_k: tokens whose probability is kept of each of the teacher's predictions, the others
             together as one; 0 keeps the whole vocabulary.
         margin: how much of the metric may be lost, at most, to be called equivalent.
-        calibrate: whether the output projections are fitted in closed form before the first step; see
-            `zoo.training.calibration`.
+        calibrate: whether queries and output projections are fitted in closed form before the first step;
+            see `zoo.training.calibration`.
         calm: whether steps are the smaller the closer a calibration came; not where people set their size.
         control: whether a degraded result is held against a fresh LoRA on the whole prompt.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RIDGE = 0.03  # of the mean curvature times the mean square of an input
 LEAST = 0.03  # of the ridge of the head with the most: a head that attends to one token has no curvature
 TURNS = 12  # of conjugate gradients
-HELD = 4 << 30  # bytes of curvatures at once
+HELD = 2 << 30  # bytes of curvatures of a layer, at most
 _PRODUCT = 1 << 26  # numbers of an intermediate product
 
 
@@ -102,7 +102,7 @@ def fit(layer: Any, number: int, seen: "Iterable[tuple[Asked, Sequence[Row], dic
         seen: per batch what was asked, its rows, and the teacher's `chances` by place of a row.
 
     Returns:
-        Whether it was set: not where queries are more than turned, or nothing can be gained.
+        Whether it was set: not where queries are more than turned, or no change of any rank gains anything.
     """
     found = _gathered(number, seen)
     if found is None:
@@ -120,15 +120,13 @@ def _gathered(number: int, seen: "Iterable[tuple[Asked, Sequence[Row], dict[int,
     import torch
 
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    used = 0
     for asked, rows, patterns in seen:
         if not asked.linear:
             return None
         for place, wanted in patterns.items():
-            if used >= HELD:
-                break
-            curvature, slope = _terms(asked, rows[place], wanted.to(asked.query.device).float(), number)
-            used += curvature.nbytes
+            # half precision is a sum of chances that is not 1, and what is off by that is no variance
+            chance = wanted.to(asked.query.device).float().log_softmax(dim=-1)
+            curvature, slope = _terms(asked, rows[place], chance, number)
             parts.append((asked.given[rows[place].begin : rows[place].end].float(), curvature, slope))
     if not parts:
         return None
@@ -141,6 +139,7 @@ def _terms(asked: Asked, row: "Row", wanted: "Tensor", number: int) -> "tuple[Te
     import torch
 
     keys = _keys(asked.query, asked.key, row, number)
+    keys = keys - keys.mean(dim=1, keepdim=True)  # a shift is no variance, and rounds
     scores = _scores(asked.query, keys, row, asked.rule)
     chance = wanted.exp()
     off = torch.where(chance > 0, wanted - scores, 0.0)

@@ -10,7 +10,7 @@ from zoo.training.adapted import everywhere
 from zoo.training.attention import packed, shown
 from zoo.training.lines import laid
 from zoo.training.prefix import PrefixStore, batches
-from zoo.training.queries import chances
+from zoo.training.queries import HELD, chances
 from zoo.training.residual import blocks_of, share, watched
 from zoo.training.tiers import free_host_bytes
 
@@ -154,11 +154,13 @@ def _chosen(samples: "Sequence[Encoded]", *, hidden: int, layers: int) -> list[i
 
 
 def _attending(model: "PeftModel", samples: "Sequence[Encoded]", layers: int) -> int:
-    """Of how many of these the patterns are held, by what half of the room for the streams allows."""
+    """Of how many of these the patterns are held: what memory and a layer's curvatures allow, or none."""
     base: Any = model.get_base_model()
-    heads = base.config.get_text_config(decoder=True).num_attention_heads
+    config = base.config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    wide = getattr(config, "head_dim", None) or config.hidden_size // heads
     suffixes = [len(sample.lead) + len(sample.answer) for sample in samples]
     tokens = sum(suffixes) / len(samples)
     held = 2 * heads * layers * max(size * one.tokens for size, one in zip(suffixes, samples, strict=True))
     room = _HALF * min(ROOM, int(_HALF * free_host_bytes()))
-    return max(1, min(len(samples), int(ATTENDED / tokens), int(room / held)))
+    return min(len(samples), int(min(ATTENDED, HELD / (4 * heads * wide**2)) / tokens), int(room / held))
