@@ -97,7 +97,7 @@ def test_the_control_begins_at_nothing_and_takes_whole_steps(
         return optimise(task, recipe, label=label, **given)
 
     monkeypatch.setattr(distil, "optimise", spied)
-    half = Calibrated(fitted=OUTPUTS, off=(1.0, 1.0), divergence={NOTHING: 1.0, OUTPUTS: 0.5})
+    half = Calibrated(fitted=OUTPUTS, off=(1.0, 1.0), divergence={NOTHING: 1.0, OUTPUTS: 0.5}, samples=1)
     monkeypatch.setattr(distil, "closest", lambda *_: half)  # it stays degraded
     recipe = replace(CALIBRATED.recipe, steps=4, patience=2)
     recover(
@@ -136,7 +136,10 @@ def test_a_calibration_that_comes_no_closer_is_taken_back(
     assert all(torch.allclose(done.weights[name], before[name].float(), atol=1e-6) for name in before)
 
 
+@pytest.mark.parametrize(("stopped", "again"), [(1, 1), (4, 3)])  # its state is saved every two steps
 def test_a_calibrated_recovery_that_is_stopped_goes_on_with_the_same_losses(
+    stopped: int,
+    again: int,
     tiny_base: BaseModel,
     invocation: Invocation,
     with_outputs: Path,
@@ -144,12 +147,12 @@ def test_a_calibrated_recovery_that_is_stopped_goes_on_with_the_same_losses(
     tmp_path: Path,
     one_thread: None,
 ) -> None:
-    """It calibrates again, and takes steps of the same size."""
+    """It does not calibrate again, and takes steps of the same size."""
     data, steps = write(task(24)), list[tuple[str, int]]()
     recipe = replace(CALIBRATED.recipe, steps=6, learning_rate=1e-3, check_every=2, save_every=2)
 
     def stop(stage: str, *, done: int, total: int, note: str = "") -> None:
-        if stage == "distil" and done == 4:
+        if stage == "distil" and done == stopped:
             raise KeyboardInterrupt
 
     def told(stage: str, *, done: int, total: int, note: str = "") -> None:
@@ -165,7 +168,9 @@ def test_a_calibrated_recovery_that_is_stopped_goes_on_with_the_same_losses(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "work", stop)
     resumed = run(tmp_path / "work", told)
-    assert next(at for stage, at in steps if stage == "distil") == 3
+    assert next(at for stage, at in steps if stage == "distil") == again
+    assert not {"calibrate", "teacher's layers"} & {stage for stage, _ in steps}
+    assert resumed.training.settings["calibration"] == whole.training.settings["calibration"]
     assert list(resumed.losses) == list(whole.losses)
     assert resumed.training.settings["recipe"] == whole.training.settings["recipe"]
     assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)

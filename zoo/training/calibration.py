@@ -9,11 +9,14 @@ Source: reduced-rank regression, Izenman 1975; layers fitted in order on what th
 in Frantar and Alistarh 2022, Optimal Brain Compression, arXiv 2208.11580, section 6. For aLoRA our own.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.progress import Progress, silent
+from zoo.staging import staged_folder
 from zoo.training import queries
 from zoo.training.adapted import everywhere
 from zoo.training.attention import packed, shown
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from zoo.training.exact import Row, Rule
 
+SAID_NAME, WEIGHTS_NAME = "calibrated.json", "weights.safetensors"
 RIDGE = 0.03  # of the mean square of an input
 NO_FURTHER = 1e-4  # nats a token: what is closer than that is the same, to rounding in bfloat16
 WHOLE, OUTPUTS, NOTHING = "queries and outputs", "outputs", "nothing"  # what was fitted
@@ -59,11 +63,13 @@ class Calibrated:
         off: how far the last layer's stream was from the teacher's and how far it is.
         divergence: by what was fitted, from the teacher on samples that were not fitted to; `NOTHING` is
             before.
+        samples: fitted to.
     """
 
     fitted: str
     off: tuple[float, float]
     divergence: dict[str, float]
+    samples: int
 
     @property
     def left(self) -> float:
@@ -75,9 +81,31 @@ class Calibrated:
     def to_document(self) -> dict[str, Any]:
         """What a training record says of it."""
         return {
-            "fitted": self.fitted, "kept": self.fitted != NOTHING, "stream_off": list(self.off),
+            "samples": self.samples, "fitted": self.fitted, "kept": self.fitted != NOTHING,
+            "stream_off": list(self.off),
             "divergence": [self.divergence[NOTHING], self.divergence[self.fitted]], "tried": self.divergence,
         }  # fmt: skip
+
+    def keep(self, folder: Path, model: "PeftModel") -> None:
+        """Writes it and the model's weights to a new folder: see `kept`."""
+        from safetensors.torch import save_file
+
+        with staged_folder(folder) as stage:
+            (stage / SAID_NAME).write_text(json.dumps(asdict(self)), encoding="utf-8")
+            save_file({name: tensor.cpu() for name, tensor in _weights(model).items()}, stage / WEIGHTS_NAME)
+
+
+def kept(folder: Path, model: "PeftModel") -> Calibrated:
+    """What `Calibrated.keep` wrote there; the model takes its weights.
+
+    A recovery that was stopped goes on from it: made again it takes minutes, and with less free memory it
+    would be of fewer samples.
+    """
+    from safetensors.torch import load_file
+
+    _take(model, load_file(folder / WEIGHTS_NAME))
+    said = json.loads((folder / SAID_NAME).read_text(encoding="utf-8"))
+    return Calibrated(**{**said, "off": tuple(said["off"])})
 
 
 def closest(
@@ -101,7 +129,7 @@ def closest(
     """
     start = _weights(model)
     found, best = {NOTHING: far()}, NOTHING
-    kept, off = start, (0.0, 0.0)
+    closest_by, off = start, (0.0, 0.0)
     asking = any(part for layer in wanted.patterns for part in layer)
     for asked in (True, False) if asking else (False,):
         _take(model, start)
@@ -110,11 +138,11 @@ def closest(
         found[way] = far()
         progress("calibrate", done=1, total=1, note=f"{way}: divergence {found[way]:.4f}")
         if found[way] <= found[best]:
-            best, kept, off = way, _weights(model), (now[0], now[1])
+            best, closest_by, off = way, _weights(model), (now[0], now[1])
         if not turned:
             break  # these queries cannot be fitted: without them it would be the same again
-    _take(model, kept)
-    return Calibrated(fitted=best, off=off, divergence=found)
+    _take(model, closest_by)
+    return Calibrated(fitted=best, off=off, divergence=found, samples=sum(map(len, wanted.batches)))
 
 
 def _weights(model: "PeftModel") -> "dict[str, Tensor]":

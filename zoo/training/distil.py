@@ -25,7 +25,7 @@ from zoo.prompts import Invocation, Prompter
 from zoo.provenance import sha256_file
 from zoo.specs.lock import BehaviourRecord, TrainingRecord
 from zoo.training import checkpoint
-from zoo.training.calibration import NO_FURTHER, NOTHING, Calibrated, closest
+from zoo.training.calibration import NO_FURTHER, NOTHING, Calibrated, closest, kept
 from zoo.training.contract import Contract
 from zoo.training.course import Look, Optimised
 from zoo.training.distil_settings import DistilSettings
@@ -90,6 +90,17 @@ class _Run:
 
     def folder(self, name: str) -> Path | None:
         return self.work / name if self.work else None
+
+    @property
+    def calibrated(self) -> Path | None:
+        """Where a calibration is kept, beside the teacher's predictions that it was judged by."""
+        folder = self.folder(TEACHER)
+        return folder and folder / "calibrated"
+
+    @property
+    def to_calibrate(self) -> bool:
+        """Whether a calibration is asked for, and was not made before this run was stopped."""
+        return self.settings.calibrate and not (self.calibrated and self.calibrated.is_dir())
 
 
 def recover(
@@ -180,7 +191,7 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
     metric = Metric(options=options, decode=text, read=parts.read_held_out or read_json)
     teacher = load()
     # first: a base that cannot be calibrated is told so in its first batch
-    wanted = streams(teacher, parts.train, progress) if run.settings.calibrate else None
+    wanted = streams(teacher, parts.train, progress) if run.to_calibrate else None
     teachers = _teachers(run, teacher)  # while the weights are the LoRA's
     measured = Measured(model, samples=parts.held_out, metric=metric)
     folder = run.folder(TEACHER)
@@ -190,11 +201,9 @@ def _recover(run: _Run, prompter: Prompter, dtype: Dtype, load: "Callable[[], Pe
     train.fill(progress)
     measured.before(progress)
 
-    begun = _calibrated(run, train, validation, teachers[1], wanted) if wanted else None
+    begun = _calibrated(run, train, validation, teachers[1], wanted)
     settings = run.settings.behind(begun.left) if begun else run.settings
-    more: dict[str, Any] = {}
-    if begun and wanted:
-        more["calibration"] = {"samples": sum(map(len, wanted.batches)), **begun.to_document()}
+    more = {"calibration": begun.to_document()} if begun else {}
     optimised = _distil(run, train, validation, teachers, settings.recipe, name=RUN)
     measured.after(progress)
     made = weights(model)
@@ -233,17 +242,21 @@ def _teachers(run: _Run, model: "PeftModel") -> tuple[Teacher, Teacher]:
 
 
 def _calibrated(
-    run: _Run, train: PrefixStore, validation: PrefixStore, judged: Teacher, wanted: Streams
-) -> Calibrated:
-    """Calibrates; what is kept is what comes closest on prompts that it is not fitted to."""
+    run: _Run, train: PrefixStore, validation: PrefixStore, judged: Teacher, wanted: Streams | None
+) -> Calibrated | None:
+    """Calibrates, where it is asked for; what is kept is what comes closest on prompts not fitted to."""
 
     def far() -> float:
         return float(_look(validation, judged).values["divergence"])
 
+    if wanted is None:
+        return kept(run.calibrated, run.model) if run.settings.calibrate and run.calibrated else None
     found = closest(run.model, train, wanted, far, run.progress)
+    if run.calibrated:
+        found.keep(run.calibrated, run.model)
     note = f"divergence {found.divergence[NOTHING]:.4f} to {found.divergence[found.fitted]:.4f}"
-    kept = "taken back" if found.fitted == NOTHING else found.fitted
-    run.progress("calibrate", done=1, total=1, note=f"{note}: {kept}")
+    said = "taken back" if found.fitted == NOTHING else found.fitted
+    run.progress("calibrate", done=1, total=1, note=f"{note}: {said}")
     return found
 
 
