@@ -22,8 +22,9 @@ from zoo.models import DEFAULT, BaseModel, Dtype, load_model, resolve
 from zoo.peft_model import attach
 from zoo.progress import Progress
 from zoo.prompts import Invocation, Prompter
+from zoo.provenance import sha256_bytes
 from zoo.specs.release import Position
-from zoo.training.calibration import closest
+from zoo.training.calibration import closest, take, trained_weights
 from zoo.training.contract import Contract
 from zoo.training.dataset import Encoded, Sample, encode, read_dataset, split
 from zoo.training.invention.invention import InventionSettings, invent
@@ -122,6 +123,14 @@ class Start:
     samples: int = 0
     fitted: str = ""
 
+    @property
+    def sha256(self) -> str:
+        """Of the weights: what an arm is kept by, so that none is kept of another start."""
+        kept = (
+            self.weights[name].float().cpu().contiguous().numpy().tobytes() for name in sorted(self.weights)
+        )
+        return sha256_bytes(b"".join(kept))
+
 
 class Ground:
     """What all arms of a task share: the model, the samples, the metric, the teacher's answers, the starts.
@@ -169,7 +178,7 @@ class Ground:
 
     def _starts(self) -> dict[str, Start]:
         """By arm; the weights are those of the LoRA now, and afterwards."""
-        found = {"scratch": Start(weights=self.weights())}
+        found = {"scratch": Start(weights=trained_weights(self.model))}
         for name in ("real", "auto"):
             self.stores[name].fill(self.progress)  # which a training would do, too
             begin = time.monotonic()
@@ -181,12 +190,12 @@ class Ground:
             far = partial(self.far, name, judging)
             done = closest(self.model, self.stores[name], wanted, far, self.progress)
             found[name] = Start(
-                weights=self.weights(),
+                weights=trained_weights(self.model),
                 seconds=time.monotonic() - begin,
                 samples=len(fitted),
                 fitted=done.fitted,
             )
-            self.take(found["scratch"])
+            take(self.model, found["scratch"].weights)
         return found
 
     def far(self, name: str, rows: Sequence[int]) -> float:
@@ -198,18 +207,6 @@ class Ground:
             logits = torch.cat(answer_logits(store, rows, recorded=False))
             total = float(self.teachers[name].divergence(rows, logits))
         return total / sum(len(store.samples[row].answer) for row in rows)
-
-    def weights(self) -> "dict[str, Tensor]":
-        """A copy of the present ones."""
-        return {name: parameter.detach().clone() for name, parameter in self.trained().items()}
-
-    def take(self, start: Start) -> None:
-        """Begins with these."""
-        import torch
-
-        with torch.no_grad():
-            for name, parameter in self.trained().items():
-                parameter.copy_(start.weights[name])
 
     def rates(self, arm: str) -> tuple[float, ...]:
         """Those that an arm is run with."""

@@ -33,6 +33,7 @@ from tests.tasks.task import TASKS
 from zoo.adapter import WEIGHTS_NAME
 from zoo.evaluation.intervals import Interval, of_difference, of_mean
 from zoo.provenance import sha256_bytes, sha256_file
+from zoo.training.calibration import take
 from zoo.training.course import Look, Optimised
 from zoo.training.initial import initialise
 from zoo.training.optimise import Recipe, Task, optimise
@@ -55,7 +56,9 @@ def ran(ground: Ground, arm: str, rate: float, target: float) -> dict[str, Any]:
     """
     teacher = sha256_file(ground.race.lora / WEIGHTS_NAME)
     depends = {key: value for key, value in asdict(ground.how).items() if key not in _free(arm)}
-    said = json.dumps([depends, arm, rate, teacher], sort_keys=True).encode()
+    # a training from nothing takes nothing of its start
+    start = [] if arm == "scratch" else [ground.starts[arm].sha256]
+    said = json.dumps([depends, arm, rate, teacher, *start], sort_keys=True).encode()
     path = ground.race.folder / f"{arm}-{rate:g}-{sha256_bytes(said)[:8]}.json"
     if not path.is_file():
         begin = time.monotonic()
@@ -80,7 +83,7 @@ def _free(arm: str) -> set[str]:
 def run(ground: Ground, arm: str, rate: float) -> tuple[Optimised, list[float], float]:
     """One arm with one rate; whether its best weights answer each held-out sample rightly; seconds a step."""
     how, store, looked = ground.how, ground.stores[arm], 0.0
-    ground.take(ground.starts[arm])
+    take(ground.model, ground.starts[arm].weights)
     if arm == "scratch":
         initialise(ground.model, "kaiming", seed=0, shared_a=None)
 

@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from tests.benchmarks.recovery_ground import JUDGES, SAMPLES, _spread, apart
+import torch
+
+from tests.benchmarks.recovery_ground import JUDGES, SAMPLES, Start, _spread, apart
 from tests.benchmarks.train_recovery import beyond, met
 
 
@@ -64,3 +66,9 @@ def test_what_is_kept_of_a_calibration_is_judged_by_groups_from_all_over_the_dat
     assert JUDGES <= len(judging) < JUDGES + 3
     assert min(judging) < 100 < 500 < max(judging)
     assert len(apart(["a", "b", "c", "d", "e", "f", "g", "h"])[1]) == 2
+
+
+def test_starts_are_told_apart_by_their_weights() -> None:
+    one, other = ({"a": torch.zeros(2), "b": torch.full((2,), last)} for last in (1.0, 2.0))
+    assert Start(weights=one).sha256 == Start(weights=dict(reversed(one.items())), seconds=1.0).sha256
+    assert Start(weights=one).sha256 != Start(weights=other).sha256

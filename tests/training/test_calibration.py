@@ -13,7 +13,7 @@ from zoo.errors import UndecidedError
 from zoo.models import load_model
 from zoo.training import calibration, lines, low_rank
 from zoo.training import streams as the_streams
-from zoo.training.calibration import NOTHING, OUTPUTS, WHOLE, calibrate, closest
+from zoo.training.calibration import NOTHING, OUTPUTS, WHOLE, calibrate, closest, take, trained_weights
 from zoo.training.dataset import Encoded
 from zoo.training.prefix import PrefixStore, answer_logits
 from zoo.training.residual import blocks_of, share, watched
@@ -173,20 +173,20 @@ def test_a_gpu_takes_more_samples_a_pass_and_fewer_of_long_suffixes() -> None:
 def test_what_came_closest_is_what_the_model_has(best: int, tmp_path: Path) -> None:
     model, samples = build(tmp_path, "llama")
     goals, store = streams(model, samples), PrefixStore(model, samples)
-    start = calibration._weights(model)
+    start = trained_weights(model)
     far = [3.0, 3.0, 3.0]
     far[best] = 1.0
     told = iter([2.0 if best else 1.0, *far[1:]])
     found = closest(model, store, goals, lambda: next(told))
     assert found.fitted == (NOTHING, WHOLE, OUTPUTS)[best]
     assert found.left == (0.5 if best else 1.0)
-    has = calibration._weights(model)
-    calibration._take(model, start)
+    has = trained_weights(model)
+    take(model, start)
     if best:
         *off, turned = calibrate(model, store, goals, asking=best == 1)
         assert found.off == tuple(off)
         assert bool(turned) is (best == 1)
-    alone = calibration._weights(model)
+    alone = trained_weights(model)
     assert all(torch.equal(has[name], alone[name]) for name in alone)
     moved = [name for name in alone if not torch.equal(alone[name], start[name])]
     assert any("q_proj" in name for name in moved) is (best == 1)

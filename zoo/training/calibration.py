@@ -92,7 +92,9 @@ class Calibrated:
 
         with staged_folder(folder) as stage:
             (stage / SAID_NAME).write_text(json.dumps(asdict(self)), encoding="utf-8")
-            save_file({name: tensor.cpu() for name, tensor in _weights(model).items()}, stage / WEIGHTS_NAME)
+            save_file(
+                {name: tensor.cpu() for name, tensor in trained_weights(model).items()}, stage / WEIGHTS_NAME
+            )
 
 
 def kept(folder: Path, model: "PeftModel") -> Calibrated:
@@ -103,7 +105,7 @@ def kept(folder: Path, model: "PeftModel") -> Calibrated:
     """
     from safetensors.torch import load_file
 
-    _take(model, load_file(folder / WEIGHTS_NAME))
+    take(model, load_file(folder / WEIGHTS_NAME))
     said = json.loads((folder / SAID_NAME).read_text(encoding="utf-8"))
     return Calibrated(**{**said, "off": tuple(said["off"])})
 
@@ -127,29 +129,31 @@ def closest(
         far: how far the present weights are from the teacher on samples that are not fitted to.
         progress: told about each layer.
     """
-    start = _weights(model)
+    start = trained_weights(model)
     found, best = {NOTHING: far()}, NOTHING
     closest_by, off = start, (0.0, 0.0)
     asking = any(part for layer in wanted.patterns for part in layer)
     for asked in (True, False) if asking else (False,):
-        _take(model, start)
+        take(model, start)
         *now, turned = calibrate(model, store, wanted, progress, asking=asked)
         way = WHOLE if turned else OUTPUTS
         found[way] = far()
         progress("calibrate", done=1, total=1, note=f"{way}: divergence {found[way]:.4f}")
         if found[way] <= found[best]:
-            best, closest_by, off = way, _weights(model), (now[0], now[1])
+            best, closest_by, off = way, trained_weights(model), (now[0], now[1])
         if not turned:
             break  # these queries cannot be fitted: without them it would be the same again
-    _take(model, closest_by)
+    take(model, closest_by)
     return Calibrated(fitted=best, off=off, divergence=found, samples=sum(map(len, wanted.batches)))
 
 
-def _weights(model: "PeftModel") -> "dict[str, Tensor]":
+def trained_weights(model: "PeftModel") -> "dict[str, Tensor]":
+    """A copy of what is trained of a model, by parameter name."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _take(model: "PeftModel", weights: "dict[str, Tensor]") -> None:
+def take(model: "PeftModel", weights: "dict[str, Tensor]") -> None:
+    """Gives a model what `trained_weights` gave of it."""
     import torch
 
     with torch.no_grad():

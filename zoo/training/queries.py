@@ -10,6 +10,7 @@ curvature as a Kronecker product of means). For aLoRA our own.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.training.low_rank import held, leading, put
@@ -59,9 +60,9 @@ class Asked:
         return off <= OFF.get(str(self.query.dtype).removeprefix("torch."), 0.0)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The quadratic of a layer, summed over tokens.
+    """The quadratic of a layer, summed over tokens, float32.
 
     Attributes:
         inputs: `[tokens, in]`.
@@ -72,6 +73,17 @@ class Fit:
     inputs: "Tensor"
     curvature: "Tensor"
     slope: "Tensor"
+
+    @cached_property
+    def across(self) -> "tuple[Tensor, Tensor]":
+        """Eigenvalues, none negative, and vectors of the inputs' mean product: float64 `[in]`, `[in, in]`."""
+        return _spectrum((self.inputs.T @ self.inputs).double() / len(self.inputs))
+
+    @cached_property
+    def bent(self) -> "tuple[Tensor, Tensor]":
+        """Those of each head's mean curvature: float64 `[heads, head]`, `[heads, head, head]`."""
+        mean = self.curvature.mean(dim=0).double()
+        return _spectrum((mean + mean.mT) / 2)
 
 
 def chances(query: "Tensor", key: "Tensor", row: "Row", rule: "Rule", layer: int) -> "Tensor | None":
@@ -205,12 +217,10 @@ def _solved(found: Fit) -> "Tensor | None":
 
     x, curvature, slope = found.inputs, found.curvature, found.slope
     size = len(x)
-    gram, mean = _means(found)
-    ridge = RIDGE * mean.diagonal(dim1=-2, dim2=-1).mean(dim=-1) * gram.diagonal().mean()
+    (across, ways), (bent, bends) = found.across, found.bent
+    ridge = RIDGE * bent.mean(dim=-1) * across.mean()
     ridge = ridge.clamp_min(LEAST * float(ridge.max()))[:, None, None]
-    across, ways = torch.linalg.eigh(gram)
-    bent, bends = torch.linalg.eigh(mean)
-    scale = bent.clamp_min(0)[:, :, None] * across.clamp_min(0) + ridge
+    scale = bent[:, :, None] * across + ridge
 
     def easier(rest: "Tensor") -> "Tensor":
         found: Tensor = bends @ (bends.mT @ rest @ ways / scale) @ ways.T
@@ -237,13 +247,6 @@ def _solved(found: Fit) -> "Tensor | None":
     return change if gained > 0 else None
 
 
-def _means(found: Fit) -> "tuple[Tensor, Tensor]":
-    """Mean product of inputs `[in, in]` and mean curvature `[heads, head, head]`, float64."""
-    x = found.inputs
-    mean = found.curvature.mean(dim=0).double()
-    return (x.T @ x).double() / len(x), (mean + mean.mT) / 2
-
-
 def _cut(whole: "Tensor", found: Fit, rank: int) -> "tuple[Tensor, Tensor]":
     """Of a rank, what is nearest to an update by the mean curvature and the inputs it is for.
 
@@ -255,20 +258,23 @@ def _cut(whole: "Tensor", found: Fit, rank: int) -> "tuple[Tensor, Tensor]":
     Returns:
         float64 `[rank, in]` and `[heads * head, rank]`.
     """
-    gram, mean = _means(found)
-    right, right_back = _root(gram)
-    left, left_back = _root(mean)
+    right, right_back = _root(*found.across)
+    left, left_back = _root(*found.bent)
     weighted = (left @ whole @ right).flatten(0, 1)
     directions = leading(weighted.T, weighted.T, rank)
     b = left_back @ directions.view(*whole.shape[:2], -1)
     return directions.T @ weighted @ right_back, b.flatten(0, 1)
 
 
-def _root(square: "Tensor") -> "tuple[Tensor, Tensor]":
-    """The roots of symmetric matrices, a thousandth of the mean of all added, and their inverses."""
+def _spectrum(square: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Eigenvalues, none negative but for rounding, and vectors of symmetric matrices."""
     import torch
 
     values, vectors = torch.linalg.eigh(square)
-    values = values.clamp_min(0)
+    return values.clamp_min(0), vectors
+
+
+def _root(values: "Tensor", vectors: "Tensor") -> "tuple[Tensor, Tensor]":
+    """The roots of matrices of this spectrum, a thousandth of the mean of all added, and their inverses."""
     roots = (values + max(1e-3 * float(values.mean()), 1e-30)).sqrt()[..., None, :]
     return (vectors * roots) @ vectors.mT, (vectors / roots) @ vectors.mT

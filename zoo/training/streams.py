@@ -1,7 +1,7 @@
 """What the teacher does at every token of some samples' suffixes, layer by layer: writes, and attends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UndecidedError
@@ -85,13 +85,7 @@ def streams(model: "PeftModel", samples: "Sequence[Encoded]", progress: Progress
     if max(shares) - min(shares) > 0.05 * max(shares):
         raise UndecidedError("the layers of this base add different shares", hint="leave --calibrate out")
     mean = sum(shares) / len(shares)
-    return Streams(
-        batches=parts,
-        middle=found.middle,
-        end=found.end,
-        patterns=found.patterns,
-        share=1.0 if abs(mean - 1) < ROUNDING else mean,
-    )
+    return replace(found, share=1.0 if abs(mean - 1) < ROUNDING else mean)
 
 
 def _run(
